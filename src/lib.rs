@@ -1,0 +1,3 @@
+//! What coordinator, workers and tools of a mobu fleet share.
+
+pub mod domain;
