@@ -23,7 +23,9 @@ const NAME_LENGTH: usize = 63;
 fn is_name(text: &str) -> bool {
     text.len() <= NAME_LENGTH
         && text.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
 }
 
 macro_rules! checked_name {
@@ -31,8 +33,8 @@ macro_rules! checked_name {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         #[serde(try_from = "String", into = "String")]
-        #[schemars(transparent)]
-        pub struct $type(#[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"))] String);
+        #[schemars(extend("pattern" = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"))]
+        pub struct $type(String);
 
         impl $type {
             /// The pattern that every such name matches.
