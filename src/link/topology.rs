@@ -1,0 +1,1 @@
+//! Every exchange, queue, binding and argument on the broker.

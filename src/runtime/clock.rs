@@ -1,0 +1,18 @@
+//! The only place that asks for the time.
+//!
+//! Deadlines use [`Instant`], which tests can pause; the wall clock is for display fields alone and
+//! never orders anything.
+
+use jiff::Timestamp;
+pub use tokio::time::Instant;
+
+/// Returns the time that deadlines are measured in.
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Returns the wall clock's time, rounded down to microseconds as mobu shows it.
+pub fn wall() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+}

@@ -1,0 +1,5 @@
+//! What both processes need to live and die well.
+
+pub mod backoff;
+pub mod clock;
+pub mod tasks;
