@@ -2,4 +2,6 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod lifecycle;
 pub mod tasks;
+pub mod telemetry;

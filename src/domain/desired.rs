@@ -1,0 +1,439 @@
+//! What shall run, and how commands change it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::flock::FlockConfig;
+use super::ids::{FlockName, Revision};
+
+/// How many stopped flocks a state remembers. Autostart flocks among them are never forgotten.
+const STOPPED_KEPT: usize = 256;
+
+/// The desired state of a fleet: which flocks shall run, and as of which revision.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DesiredState {
+    /// Number of the last accepted change.
+    pub revision: Revision,
+    /// Every flock that shall run.
+    pub flocks: BTreeMap<FlockName, DesiredFlock>,
+    /// Flocks that were stopped, so that autostart and a recovery do not bring them back. The newest 256,
+    /// and all that autostart knows.
+    #[serde(default)]
+    pub stopped: BTreeMap<FlockName, Stopped>,
+}
+
+/// One flock that shall run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DesiredFlock {
+    /// What it does.
+    pub config: FlockConfig,
+    /// Revision at which `config` was last given, even if it was given unchanged: mobu restarts the flock then.
+    pub generation: Revision,
+    /// Revision of the last refresh, or the generation if there was none since.
+    pub refresh_generation: Revision,
+    /// When the generation was accepted; what the flock's `duration` counts from.
+    pub since: Timestamp,
+    /// Digest of the autostart definition that this name last had, whoever replaced the flock since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autostart: Option<String>,
+    /// Whether the flock still is as autostart defined it.
+    #[serde(default)]
+    pub by_autostart: bool,
+}
+
+/// What is remembered of a flock that was stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Stopped {
+    /// Revision of the stop.
+    pub revision: Revision,
+    /// Digest of the autostart definition that the flock had: it stays stopped until that changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autostart: Option<String>,
+}
+
+/// A wish to change the desired state, already checked as far as it can be without knowing the state.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Start a flock, or restart the one of that name with this configuration.
+    Start(FlockConfig),
+    /// Stop a flock.
+    Stop(FlockName),
+    /// Stop every flock, in one revision.
+    StopAll,
+    /// Refresh one flock.
+    Refresh(FlockName),
+    /// Refresh every flock that uses a repository and branch, compared as texts.
+    RefreshRepository {
+        /// As in the flock's `repo_url`.
+        repo_url: String,
+        /// As in the flock's `repo_ref`.
+        repo_ref: String,
+    },
+    /// Bring in the autostart flocks of a configuration.
+    Autostart {
+        /// The definitions, in order.
+        flocks: Vec<FlockConfig>,
+        /// Whether flocks that an earlier configuration defined, and this one does not, shall stop.
+        stop_others: bool,
+    },
+}
+
+/// What a revision changed: for people, logs and `GET /revisions`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Change {
+    /// A flock was started, or restarted.
+    Start {
+        /// Which one.
+        flock: FlockName,
+    },
+    /// Flocks were stopped.
+    Stop {
+        /// Which ones, by name.
+        flocks: Vec<FlockName>,
+    },
+    /// Flocks were told to refresh.
+    Refresh {
+        /// Which ones, by name.
+        flocks: Vec<FlockName>,
+        /// The repository whose push caused it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repo_url: Option<String>,
+        /// The branch whose push caused it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repo_ref: Option<String>,
+    },
+    /// The configuration's autostart flocks were brought in.
+    Autostart {
+        /// Flocks that start, or restart.
+        started: Vec<FlockName>,
+        /// Flocks that stop because they are defined no more.
+        stopped: Vec<FlockName>,
+    },
+    /// A fleet began.
+    Begin,
+    /// A new coordinator wrote the state again; nothing changed.
+    Takeover,
+    /// The state log had lost entries; what replicas and coordinators knew was brought back.
+    Recover,
+}
+
+/// Why a command cannot be carried out on the present state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// There is no such flock.
+    #[error("Flock {0} not found")]
+    FlockNotFound(FlockName),
+}
+
+/// A state that a command leads to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Changed {
+    /// The state under the next revision.
+    pub state: DesiredState,
+    /// What is different about it.
+    pub change: Change,
+}
+
+impl DesiredState {
+    /// Returns the state that a command leads to, or `None` if it changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::FlockNotFound`] if it names a flock that shall not run.
+    pub fn apply(&self, command: &Command, now: Timestamp) -> Result<Option<Changed>, CommandError> {
+        let mut state = self.clone();
+        state.revision = self.revision.next();
+        let change = match command {
+            Command::Start(config) => {
+                let autostart = self.autostart_of(&config.name);
+                state.put(config.clone(), now, autostart, false);
+                Change::Start { flock: config.name.clone() }
+            }
+            Command::Stop(name) => {
+                if !self.flocks.contains_key(name) {
+                    return Err(CommandError::FlockNotFound(name.clone()));
+                }
+                state.remove(name);
+                Change::Stop { flocks: vec![name.clone()] }
+            }
+            Command::StopAll => {
+                let flocks: Vec<_> = self.flocks.keys().cloned().collect();
+                flocks.iter().for_each(|name| state.remove(name));
+                Change::Stop { flocks }
+            }
+            Command::Refresh(name) => {
+                let revision = state.revision;
+                let flock = state.flocks.get_mut(name).ok_or_else(|| CommandError::FlockNotFound(name.clone()))?;
+                flock.refresh_generation = revision;
+                Change::Refresh { flocks: vec![name.clone()], repo_url: None, repo_ref: None }
+            }
+            Command::RefreshRepository { repo_url, repo_ref } => Change::Refresh {
+                flocks: state.refresh_repository(repo_url, repo_ref),
+                repo_url: Some(repo_url.clone()),
+                repo_ref: Some(repo_ref.clone()),
+            },
+            Command::Autostart { flocks, stop_others } => state.autostart(flocks, *stop_others, now),
+        };
+        let changes_something = match &change {
+            Change::Stop { flocks } | Change::Refresh { flocks, .. } => !flocks.is_empty(),
+            Change::Autostart { started, stopped } => !started.is_empty() || !stopped.is_empty(),
+            Change::Start { .. } | Change::Begin | Change::Takeover | Change::Recover => true,
+        };
+        Ok(changes_something.then_some(Changed { state, change }))
+    }
+
+    /// Brings together what two parts of a fleet know, when the state log cannot say what came last.
+    ///
+    /// `self` is what the leader holds, `other` what somebody else knows. Per flock the newer generation wins; a stop
+    /// wins over a generation that is not newer. The revision is above both, so that everybody takes the result.
+    #[must_use]
+    pub fn merge(&self, other: &Self) -> Self {
+        let mut merged = Self { revision: self.revision.max(other.revision).next(), ..Self::default() };
+        for (name, theirs) in self.stopped.iter().chain(&other.stopped) {
+            let kept = merged.stopped.entry(name.clone()).or_insert_with(|| theirs.clone());
+            if theirs.revision > kept.revision {
+                *kept = theirs.clone();
+            }
+        }
+        // The leader's flocks come last, so that they win a tie.
+        for (name, flock) in other.flocks.iter().chain(&self.flocks) {
+            if merged.stopped.get(name).is_some_and(|stopped| stopped.revision > flock.generation) {
+                continue;
+            }
+            let refresh = merged.flocks.get(name).map_or(flock.refresh_generation, |known| known.refresh_generation);
+            if merged.flocks.get(name).is_none_or(|known| flock.generation >= known.generation) {
+                merged.flocks.insert(name.clone(), flock.clone());
+            }
+            let kept = merged.flocks.get_mut(name).expect("inserted above, or known before");
+            kept.refresh_generation = kept.refresh_generation.max(refresh).max(flock.refresh_generation);
+        }
+        merged.stopped.retain(|name, _| !merged.flocks.contains_key(name));
+        merged.forget_old_stops();
+        merged
+    }
+
+    /// Returns a digest of the whole state: two states are equal if and, for all practical purposes, only if theirs are.
+    ///
+    /// # Panics
+    ///
+    /// Never: every part of a state has string keys.
+    pub fn digest(&self) -> String {
+        digest(&serde_json::to_value(self).expect("a state serializes"))
+    }
+
+    fn put(&mut self, config: FlockConfig, now: Timestamp, autostart: Option<String>, by_autostart: bool) {
+        let name = config.name.clone();
+        let flock = DesiredFlock {
+            config,
+            generation: self.revision,
+            refresh_generation: self.revision,
+            since: now,
+            autostart,
+            by_autostart,
+        };
+        self.stopped.remove(&name);
+        self.flocks.insert(name, flock);
+    }
+
+    fn remove(&mut self, name: &FlockName) {
+        if let Some(flock) = self.flocks.remove(name) {
+            self.stopped.insert(name.clone(), Stopped { revision: self.revision, autostart: flock.autostart });
+            self.forget_old_stops();
+        }
+    }
+
+    fn forget_old_stops(&mut self) {
+        while self.stopped.len() > STOPPED_KEPT {
+            let oldest = self.stopped.iter().filter(|(_, stopped)| stopped.autostart.is_none());
+            let Some(name) = oldest.min_by_key(|(_, stopped)| stopped.revision).map(|(name, _)| name.clone()) else {
+                return;
+            };
+            self.stopped.remove(&name);
+        }
+    }
+
+    fn refresh_repository(&mut self, repo_url: &str, repo_ref: &str) -> Vec<FlockName> {
+        let revision = self.revision;
+        let uses_it = |flock: &DesiredFlock| {
+            let repository = flock.config.business.repository();
+            repository.is_some_and(|used| used.url == repo_url && used.reference == repo_ref)
+        };
+        let matching = self.flocks.iter_mut().filter(|(_, flock)| uses_it(flock));
+        matching
+            .map(|(name, flock)| {
+                flock.refresh_generation = revision;
+                name.clone()
+            })
+            .collect()
+    }
+
+    fn autostart(&mut self, configs: &[FlockConfig], stop_others: bool, now: Timestamp) -> Change {
+        let mut started = Vec::new();
+        for config in configs {
+            let definition = digest(config.echo());
+            if self.autostart_of(&config.name).as_ref() != Some(&definition) {
+                self.put(config.clone(), now, Some(definition), true);
+                started.push(config.name.clone());
+            }
+        }
+        let mut stopped = Vec::new();
+        if stop_others {
+            let defined = |name: &FlockName| configs.iter().any(|config| config.name == *name);
+            let gone = self.flocks.iter().filter(|(name, flock)| flock.by_autostart && !defined(name));
+            stopped = gone.map(|(name, _)| name.clone()).collect();
+            stopped.iter().for_each(|name| self.remove(name));
+            // A definition that comes back some day is a new one.
+            for flock in stopped.iter().filter_map(|name| self.stopped.get_mut(name)) {
+                flock.autostart = None;
+            }
+        }
+        Change::Autostart { started, stopped }
+    }
+
+    fn autostart_of(&self, name: &FlockName) -> Option<String> {
+        let running = self.flocks.get(name).and_then(|flock| flock.autostart.clone());
+        running.or_else(|| self.stopped.get(name).and_then(|stopped| stopped.autostart.clone()))
+    }
+}
+
+/// Returns the 64-bit FNV-1a hash, in hex, of a JSON value with its keys in order: the same on every machine and in every version.
+fn digest(value: &serde_json::Value) -> String {
+    let mut sorted = value.clone();
+    sorted.sort_all_objects();
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in sorted.to_string().bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn config(name: &str, idle: u32) -> FlockConfig {
+        FlockConfig::parse(&json!({
+            "name": name, "count": 1, "user_spec": {"username_prefix": "bot-mobu-x"}, "scopes": [],
+            "business": {"type": "EmptyLoop", "options": {"idle_time": idle}},
+        }))
+        .unwrap()
+    }
+
+    fn runner(name: &str, kind: &str, reference: &str) -> FlockConfig {
+        FlockConfig::parse(&json!({
+            "name": name, "count": 1, "user_spec": {"username_prefix": "bot-mobu-x"}, "scopes": [],
+            "business": {"type": kind, "options": {"repo_url": "https://github.com/o/r.git", "repo_ref": reference}},
+        }))
+        .unwrap()
+    }
+
+    fn after(state: &DesiredState, command: &Command) -> DesiredState {
+        state.apply(command, Timestamp::UNIX_EPOCH).unwrap().expect("the command changes something").state
+    }
+
+    fn name(text: &str) -> FlockName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn starting_the_same_flock_again_makes_a_new_generation() {
+        let one = after(&DesiredState::default(), &Command::Start(config("a", 1)));
+        let two = after(&one, &Command::Start(config("a", 1)));
+        assert_eq!(one.flocks["a"].generation, Revision(1));
+        assert_eq!(two.flocks["a"].generation, Revision(2));
+        assert_eq!(two.flocks["a"].refresh_generation, Revision(2));
+    }
+
+    #[test]
+    fn stopping_an_unknown_flock_is_an_error_and_stopping_nothing_no_change() {
+        let empty = DesiredState::default();
+        let error = empty.apply(&Command::Stop(name("a")), Timestamp::UNIX_EPOCH).unwrap_err();
+        assert_eq!(error.to_string(), "Flock a not found");
+        assert_eq!(empty.apply(&Command::StopAll, Timestamp::UNIX_EPOCH), Ok(None));
+    }
+
+    #[test]
+    fn a_push_refreshes_every_notebook_flock_of_that_repository_and_branch() {
+        let mut state = DesiredState::default();
+        for flock in [
+            runner("counting", "NotebookRunnerCounting", "u/x/y"),
+            runner("list", "NotebookRunnerList", "u/x/y"),
+            runner("infinite", "NotebookRunnerInfinite", "u/x/y"),
+            runner("other", "NotebookRunnerCounting", "main"),
+            config("empty", 1),
+        ] {
+            state = after(&state, &Command::Start(flock));
+        }
+        let push = |reference: &str| Command::RefreshRepository {
+            repo_url: "https://github.com/o/r.git".to_owned(),
+            repo_ref: reference.to_owned(),
+        };
+        let changed = state.apply(&push("u/x/y"), Timestamp::UNIX_EPOCH).unwrap().unwrap();
+        let refreshed: Vec<_> = changed.state.flocks.values().map(|flock| flock.refresh_generation.0).collect();
+        assert_eq!(refreshed, [6, 5, 6, 6, 4]);
+        assert_eq!(state.apply(&push("nowhere"), Timestamp::UNIX_EPOCH), Ok(None));
+    }
+
+    #[test]
+    fn what_an_operator_stopped_stays_stopped_until_its_definition_changes() {
+        let autostart = |idle| Command::Autostart { flocks: vec![config("a", idle)], stop_others: true };
+        let state = after(&DesiredState::default(), &autostart(1));
+        assert_eq!(state.apply(&autostart(1), Timestamp::UNIX_EPOCH), Ok(None));
+        let state = after(&state, &Command::Stop(name("a")));
+        assert_eq!(state.apply(&autostart(1), Timestamp::UNIX_EPOCH), Ok(None));
+        let state = after(&state, &autostart(2));
+        assert!(state.flocks["a"].by_autostart);
+    }
+
+    #[test]
+    fn a_flock_that_an_operator_replaced_survives_the_end_of_its_definition() {
+        let both = Command::Autostart { flocks: vec![config("a", 1), config("b", 1)], stop_others: true };
+        let state = after(&DesiredState::default(), &both);
+        let state = after(&state, &Command::Start(config("a", 5)));
+        assert_eq!(state.apply(&both, Timestamp::UNIX_EPOCH), Ok(None), "the definition did not change");
+        let none = Command::Autostart { flocks: vec![], stop_others: true };
+        let state = after(&state, &none);
+        assert_eq!(state.flocks.keys().map(FlockName::as_str).collect::<Vec<_>>(), ["a"]);
+        let state = after(&state, &both);
+        assert!(state.flocks.contains_key("b"), "a definition that comes back starts again");
+    }
+
+    #[test]
+    fn a_merge_keeps_the_newer_of_each_flock_and_every_stop() {
+        let base = after(&after(&DesiredState::default(), &Command::Start(config("a", 1))), &Command::Start(config("b", 1)));
+        let ours = after(&base, &Command::Stop(name("a")));
+        let theirs = after(&after(&base, &Command::Start(config("c", 1))), &Command::Refresh(name("b")));
+        for merged in [ours.merge(&theirs), theirs.merge(&ours)] {
+            assert_eq!(merged.revision, Revision(5));
+            assert_eq!(merged.flocks.keys().map(FlockName::as_str).collect::<Vec<_>>(), ["b", "c"]);
+            assert_eq!(merged.flocks["b"].refresh_generation, Revision(4));
+            assert_eq!(merged.stopped["a"].revision, Revision(3));
+        }
+    }
+
+    #[test]
+    fn only_the_newest_stops_are_remembered_and_those_of_autostart_always() {
+        let mut state =
+            after(&DesiredState::default(), &Command::Autostart { flocks: vec![config("auto", 1)], stop_others: true });
+        state = after(&state, &Command::Stop(name("auto")));
+        for i in 0..300 {
+            state = after(&state, &Command::Start(config(&format!("f{i}"), 1)));
+            state = after(&state, &Command::Stop(name(&format!("f{i}"))));
+        }
+        assert_eq!(state.stopped.len(), STOPPED_KEPT);
+        assert!(state.stopped.contains_key("auto") && state.stopped.contains_key("f299"));
+        assert!(!state.stopped.contains_key("f0"));
+    }
+
+    #[test]
+    fn a_digest_does_not_depend_on_the_order_of_keys() {
+        assert_eq!(digest(&json!({"a": 1, "b": [{"c": 2, "d": 3}]})), digest(&json!({"b": [{"d": 3, "c": 2}], "a": 1})));
+        assert_ne!(digest(&json!({"a": 1})), digest(&json!({"a": 2})));
+    }
+}

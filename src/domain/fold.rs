@@ -1,0 +1,217 @@
+//! Which entries of the state log count: one pure function, the same in every process.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::desired::{Change, DesiredState};
+use super::ids::{Epoch, Owner, RequestId, Revision};
+use super::messages::{EntryKind, LogEntry, Source, Standing};
+
+/// How many accepted changes a view remembers.
+pub const HISTORY_KEPT: usize = 100;
+
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does not count: its coordinator had been replaced before the entry reached the log.
+    Ignored,
+    /// A coordinator claims the log under a new epoch.
+    Claimed,
+    /// The desired state, from here on.
+    State,
+}
+
+/// An accepted change, as the log remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastChange {
+    /// Its number.
+    pub revision: Revision,
+    /// The reign that it happened in.
+    pub epoch: Epoch,
+    /// What it changed.
+    pub change: Change,
+    /// Who asked for it.
+    pub by: String,
+    /// How they asked.
+    pub source: Source,
+    /// When it was accepted.
+    pub at: Timestamp,
+}
+
+/// What a reader of the state log knows.
+///
+/// An entry counts if and only if its `(epoch, owner)`, compared as a pair, is not below that of the last entry that
+/// counted (`amqp.md` b.4, rule 1). Everything that follows an entry that counted is seen in order, so a reader
+/// may begin at any such entry and ends up knowing the same.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    fence: Option<(Epoch, Owner)>,
+    state: Option<Held>,
+    request_ids: Arc<VecDeque<RequestId>>,
+    history: VecDeque<PastChange>,
+}
+
+/// The state that a view holds, and where it stands.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// The desired state.
+    pub state: Arc<DesiredState>,
+    /// Its epoch, revision and digest.
+    pub standing: Standing,
+    /// Its entry's offset in the log.
+    pub offset: u64,
+}
+
+impl View {
+    /// Takes the next entry of the log.
+    pub fn fold(&mut self, offset: u64, entry: LogEntry) -> Verdict {
+        let fence = (entry.epoch, entry.owner.clone());
+        if self.fence.as_ref().is_some_and(|last| fence < *last) {
+            return Verdict::Ignored;
+        }
+        self.fence = Some(fence);
+        match (entry.kind, entry.state) {
+            (EntryKind::State, Some(state)) => {
+                let standing = Standing { epoch: entry.epoch, revision: state.revision, digest: state.digest() };
+                self.remember(PastChange {
+                    revision: state.revision,
+                    epoch: entry.epoch,
+                    change: entry.change.unwrap_or(Change::Takeover),
+                    by: entry.by,
+                    source: entry.source,
+                    at: entry.at,
+                });
+                self.state = Some(Held { state: Arc::new(state), standing, offset });
+                self.request_ids = Arc::new(entry.request_ids);
+                Verdict::State
+            }
+            _ => Verdict::Claimed,
+        }
+    }
+
+    /// The `(epoch, owner)` of the last entry that counted.
+    pub fn fence(&self) -> Option<&(Epoch, Owner)> {
+        self.fence.as_ref()
+    }
+
+    /// The highest epoch seen; 0 before any.
+    pub fn epoch(&self) -> Epoch {
+        self.fence.as_ref().map_or(Epoch(0), |(epoch, _)| *epoch)
+    }
+
+    /// The state that counts, if the log has one.
+    pub fn held(&self) -> Option<&Held> {
+        self.state.as_ref()
+    }
+
+    /// The newest request IDs, oldest first: at most 256.
+    pub fn request_ids(&self) -> &VecDeque<RequestId> {
+        &self.request_ids
+    }
+
+    /// The last changes, oldest first: at most [`HISTORY_KEPT`].
+    pub fn history(&self) -> &VecDeque<PastChange> {
+        &self.history
+    }
+
+    fn remember(&mut self, past: PastChange) {
+        // A takeover, or the leader's regular rewriting of the state, is no change.
+        if past.change == Change::Takeover && self.history.back().is_some_and(|last| last.revision == past.revision) {
+            return;
+        }
+        if self.history.len() == HISTORY_KEPT {
+            self.history.pop_front();
+        }
+        self.history.push_back(past);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(epoch: u64, owner: u8, revision: Option<u64>) -> LogEntry {
+        let state = revision.map(|revision| DesiredState { revision: Revision(revision), ..DesiredState::default() });
+        LogEntry {
+            schema: super::super::messages::SCHEMA,
+            epoch: Epoch(epoch),
+            owner: Owner::new(format!("{owner:032x}")),
+            seq: 0,
+            kind: if state.is_some() { EntryKind::State } else { EntryKind::Claim },
+            revision: Revision(revision.unwrap_or(0)),
+            state,
+            change: None,
+            request_ids: VecDeque::new(),
+            by: "test".to_owned(),
+            source: Source::Takeover,
+            at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn fold(entries: &[LogEntry]) -> View {
+        let mut view = View::default();
+        for (offset, entry) in entries.iter().enumerate() {
+            view.fold(offset as u64, entry.clone());
+        }
+        view
+    }
+
+    fn known(view: &View) -> (Option<(Epoch, Owner)>, Option<Standing>) {
+        (view.fence().cloned(), view.held().map(|held| held.standing.clone()))
+    }
+
+    #[test]
+    fn what_a_replaced_coordinator_appends_counts_for_nobody() {
+        let mut view = View::default();
+        assert_eq!(view.fold(0, entry(1, 1, None)), Verdict::Claimed);
+        assert_eq!(view.fold(1, entry(1, 1, Some(1))), Verdict::State);
+        assert_eq!(view.fold(2, entry(2, 2, None)), Verdict::Claimed);
+        assert_eq!(view.fold(3, entry(1, 1, Some(2))), Verdict::Ignored);
+        assert_eq!(view.held().unwrap().standing.revision, Revision(1));
+        assert_eq!(view.fold(4, entry(2, 2, Some(2))), Verdict::State);
+    }
+
+    #[test]
+    fn of_two_claims_of_one_epoch_the_higher_owner_stays() {
+        let mut view = View::default();
+        view.fold(0, entry(2, 9, None));
+        assert_eq!(view.fold(1, entry(2, 3, None)), Verdict::Ignored);
+        assert_eq!(view.fold(2, entry(2, 3, Some(7))), Verdict::Ignored);
+        assert_eq!(view.fold(3, entry(2, 9, Some(1))), Verdict::State);
+    }
+
+    /// A log as coordinators write it that depose each other all the time: anybody may append a claim above any
+    /// epoch it has seen, or a state under an epoch that it claimed before, at any moment.
+    fn logs() -> impl Strategy<Value = Vec<LogEntry>> {
+        prop::collection::vec((1_u64..6, 0_u8..4, prop::option::of(0_u64..20)), 1..60)
+            .prop_map(|entries| entries.into_iter().map(|(epoch, owner, state)| entry(epoch, owner, state)).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn a_reader_that_begins_at_any_entry_that_counted_knows_the_same_in_the_end(log in logs()) {
+            let whole = fold(&log);
+            let mut view = View::default();
+            for (offset, entry) in log.iter().enumerate() {
+                if view.fold(offset as u64, entry.clone()) == Verdict::State {
+                    prop_assert_eq!(known(&fold(&log[offset..])), known(&whole), "begun at {}", offset);
+                }
+            }
+        }
+
+        #[test]
+        fn the_fence_never_falls(log in logs()) {
+            let mut view = View::default();
+            let mut last = None;
+            for (offset, entry) in log.iter().enumerate() {
+                view.fold(offset as u64, entry.clone());
+                prop_assert!(view.fence().cloned() >= last);
+                last = view.fence().cloned();
+            }
+        }
+    }
+}

@@ -1,0 +1,581 @@
+//! All that crosses the wire between coordinators, replicas and clients, as types with a `schema`.
+//!
+//! Readers ignore fields that they do not know and refuse kinds that they do not know by name, so that
+//! versions can be mixed while a fleet is upgraded.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::desired::{Change, DesiredState};
+use super::flock::FlockConfig;
+use super::ids::{Epoch, FlockName, InstanceId, MonkeyName, Owner, RequestId, Revision, SessionId};
+use super::monkey::{MonkeyData, MonkeyState};
+
+/// Version of everything in this module. A change that an older reader would get wrong raises it.
+pub const SCHEMA: u16 = 1;
+
+/// How many request IDs an entry carries.
+pub const REQUEST_IDS_KEPT: usize = 256;
+
+/// A type that travels, and the AMQP `type` that names it.
+pub trait Wire: Serialize + DeserializeOwned {
+    /// For example `fleet.report.v1`.
+    const KIND: &'static str;
+
+    /// Returns the JSON form.
+    ///
+    /// # Panics
+    ///
+    /// Never: no such type has keys other than texts.
+    fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("what travels serializes")
+    }
+
+    /// Reads the JSON form.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] if it is another kind, another schema, or not what the kind asks for.
+    fn decode(kind: &str, payload: &[u8]) -> Result<Self, WireError> {
+        if !kind.is_empty() && kind != Self::KIND {
+            return Err(WireError::Kind { theirs: kind.chars().take(80).collect(), ours: Self::KIND });
+        }
+        match serde_json::from_slice(payload) {
+            Ok(message) => Ok(message),
+            Err(error) => match serde_json::from_slice::<SchemaOnly>(payload) {
+                Ok(SchemaOnly { schema }) if schema > SCHEMA => Err(WireError::Schema { theirs: schema }),
+                _ => Err(WireError::Malformed { kind: Self::KIND, reason: error.to_string() }),
+            },
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct SchemaOnly {
+    schema: u16,
+}
+
+/// Why a message cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// It is of another kind, perhaps of a newer version.
+    #[error("a message of type `{theirs}` came where `{ours}` is expected")]
+    Kind {
+        /// Its `type`, cut to 80 characters.
+        theirs: String,
+        /// The one that belongs here.
+        ours: &'static str,
+    },
+    /// It is of a schema that we do not know.
+    #[error("cannot read schema {theirs} (ours is {SCHEMA})")]
+    Schema {
+        /// Its schema.
+        theirs: u16,
+    },
+    /// It is not JSON, or not of the kind's form.
+    #[error("not a `{kind}`: {reason}")]
+    Malformed {
+        /// The kind that was expected.
+        kind: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+macro_rules! wire {
+    ($type:ty, $kind:literal) => {
+        impl Wire for $type {
+            const KIND: &'static str = $kind;
+        }
+    };
+}
+
+wire!(LogEntry, "fleet.state.v1");
+wire!(Announcement, "fleet.announcement.v1");
+wire!(Query, "fleet.query.v1");
+wire!(Answer, "fleet.answer.v1");
+wire!(Report, "fleet.report.v1");
+wire!(CoordinatorReport, "fleet.coordinator.v1");
+wire!(RequestAnswer, "fleet.request-answer.v1");
+
+/// AMQP `type` of a request; a request without a `type` is taken for one too.
+pub const REQUEST_KIND: &str = "fleet.request.v1";
+
+/// How far somebody's knowledge of the desired state goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Standing {
+    /// Epoch of the entry that the state was read from.
+    pub epoch: Epoch,
+    /// Revision of the state.
+    pub revision: Revision,
+    /// Digest of the state: two standings of one revision and two digests mean that the log lost entries.
+    pub digest: String,
+}
+
+impl Standing {
+    /// Returns whether the one who stands here knows something that one at `other` may not know: a higher revision,
+    /// or another state of the same one.
+    pub fn knows_more_than(&self, other: Option<&Self>) -> bool {
+        other.is_none_or(|other| {
+            self.revision > other.revision || (self.revision == other.revision && self.digest != other.digest)
+        })
+    }
+}
+
+/// What an entry of the state log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// A coordinator claims the log; carries no state.
+    Claim,
+    /// The whole desired state.
+    State,
+}
+
+/// How a change came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// An HTTP call.
+    Http,
+    /// A request over AMQP.
+    Amqp,
+    /// A push to GitHub.
+    Github,
+    /// The coordinator's configuration.
+    Autostart,
+    /// A coordinator that began to lead.
+    Takeover,
+}
+
+/// One entry of the state log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LogEntry {
+    /// [`SCHEMA`].
+    pub schema: u16,
+    /// Reign that it belongs to.
+    pub epoch: Epoch,
+    /// Coordinator session that appended it.
+    pub owner: Owner,
+    /// Number of this entry within the owner's reign, from 0.
+    pub seq: u64,
+    /// Claim or state.
+    pub kind: EntryKind,
+    /// Revision of the state; in a claim, of the last state its author knew.
+    pub revision: Revision,
+    /// The whole desired state; absent in a claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<DesiredState>,
+    /// What is different from the revision before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<Change>,
+    /// IDs of the last requests that made a revision, oldest first: at most [`REQUEST_IDS_KEPT`].
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub request_ids: VecDeque<RequestId>,
+    /// Who asked for the change.
+    pub by: String,
+    /// How they asked.
+    pub source: Source,
+    /// When it was accepted; for display alone.
+    pub at: Timestamp,
+}
+
+/// Coordinator to everybody, every 2 s and after each change: what is newest, and where the log has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Announcement {
+    /// [`SCHEMA`].
+    pub schema: u16,
+    /// Who leads.
+    pub owner: Owner,
+    /// What the leader's state is.
+    pub standing: Standing,
+    /// Offset of a state entry that counted: a reader may begin there.
+    pub offset: u64,
+    /// When it was sent; for display alone.
+    pub at: Timestamp,
+}
+
+/// Coordinator to one replica or to everybody: a question that is answered at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Query {
+    /// [`SCHEMA`].
+    pub schema: u16,
+    /// Who asks.
+    pub owner: Owner,
+    /// The question.
+    pub ask: Ask,
+}
+
+/// A question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Ask {
+    /// What desired state do you know? The state itself comes only if it may be newer than what the asker has.
+    State {
+        /// What the asker has.
+        above: Option<Standing>,
+    },
+    /// What do your monkeys of this flock do?
+    Flock {
+        /// The flock.
+        flock: FlockName,
+    },
+    /// What are your monkeys of this flock called?
+    Monkeys {
+        /// The flock.
+        flock: FlockName,
+    },
+    /// What does this monkey do, if it is yours?
+    Monkey {
+        /// Its flock.
+        flock: FlockName,
+        /// The monkey.
+        monkey: MonkeyName,
+    },
+    /// A part of this monkey's log, if it is yours.
+    Log {
+        /// Its flock.
+        flock: FlockName,
+        /// The monkey.
+        monkey: MonkeyName,
+        /// First byte wanted, counted from the beginning of the monkey's log.
+        offset: u64,
+        /// Most bytes wanted.
+        limit: u32,
+    },
+}
+
+/// An answer to a query; a long one comes in several parts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Answer {
+    /// [`SCHEMA`].
+    pub schema: u16,
+    /// The replica that answers; absent if a coordinator does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<InstanceId>,
+    /// Process that answers.
+    pub session: SessionId,
+    /// Number of this part, from 0.
+    pub part: u32,
+    /// Whether it is the last part.
+    pub last: bool,
+    /// The answer.
+    pub body: AnswerBody,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum AnswerBody {
+    /// To [`Ask::State`].
+    State {
+        /// What the answerer knows, if anything.
+        standing: Option<Standing>,
+        /// The state, if the asker may not have it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state: Option<DesiredState>,
+    },
+    /// To [`Ask::Flock`]: monkeys in the order of their users.
+    Flock {
+        /// This part's monkeys.
+        monkeys: Vec<MonkeyData>,
+    },
+    /// To [`Ask::Monkeys`].
+    Monkeys {
+        /// This part's names.
+        monkeys: Vec<MonkeyName>,
+    },
+    /// To [`Ask::Monkey`].
+    Monkey {
+        /// The monkey.
+        monkey: Box<MonkeyData>,
+    },
+    /// To [`Ask::Log`].
+    Log(LogPart),
+    /// The replica does not run such a flock or monkey, or has no log of it.
+    NotHere,
+    /// The answerer does not know this kind of question: it is of another version.
+    Unknown,
+}
+
+/// A part of a monkey's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LogPart {
+    /// Position of `text`'s first byte, counted from the beginning of the monkey's log; later than asked for if that part is not kept any more.
+    pub offset: u64,
+    /// The text; cut between characters.
+    pub text: String,
+    /// Position after the last byte that the log has now.
+    pub end: u64,
+}
+
+/// Whether a replica can be counted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplicaPhase {
+    /// It reads the log and has not caught up yet.
+    Starting,
+    /// It runs what the log says.
+    Running,
+    /// It was told to end and stops its monkeys.
+    Draining,
+}
+
+/// Where a flock stands on one replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FlockPhase {
+    /// Users and monkeys are being made.
+    Starting,
+    /// Every monkey was started.
+    Running,
+    /// It could not start; the replica tries again.
+    Failed,
+    /// Its monkeys are being stopped.
+    Stopping,
+    /// It ran as long as its `duration` or `lease` allows.
+    Ended,
+}
+
+/// Replica to every coordinator, every second and after each change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u16,
+    /// Who reports.
+    pub instance_id: InstanceId,
+    /// Which run of its process.
+    pub session: SessionId,
+    /// Number of this report within the session, from 0.
+    pub seq: u64,
+    /// Its release.
+    pub version: String,
+    /// When the process started.
+    pub started_at: Timestamp,
+    /// Whether it can be counted on.
+    pub phase: ReplicaPhase,
+    /// How many replicas it thinks the fleet has: a disagreement is a mistake in the configuration.
+    pub replica_count: u32,
+    /// The newest state that it acts on; absent before it knows any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
+    /// Every flock that it runs, starts or stops.
+    pub flocks: BTreeMap<FlockName, FlockReport>,
+    /// What the process uses.
+    pub process: ProcessFigures,
+}
+
+/// One flock on one replica.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FlockReport {
+    /// Generation that it runs, or is starting.
+    pub generation: Revision,
+    /// The last refresh that its monkeys were told of.
+    pub refresh_generation: Revision,
+    /// Where it stands.
+    pub phase: FlockPhase,
+    /// Configured business type.
+    pub business: String,
+    /// Monkeys by state.
+    pub monkeys: BTreeMap<MonkeyState, u64>,
+    /// Sum over its monkeys.
+    pub success_count: u64,
+    /// Sum over its monkeys.
+    pub failure_count: u64,
+    /// When the last monkey of the last batch was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Timestamp>,
+    /// Why it failed or ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl FlockReport {
+    /// Returns how many monkeys there are, in whatever state.
+    pub fn monkey_count(&self) -> u64 {
+        self.monkeys.values().sum()
+    }
+}
+
+/// What a process uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessFigures {
+    /// Processor time since its start, in seconds, over all cores.
+    pub cpu_seconds: f64,
+    /// Share of one core over the last report interval: 1.0 is one core.
+    pub cpu: f64,
+    /// Resident memory in bytes.
+    pub rss_bytes: u64,
+    /// How late timers were over the last report interval, in milliseconds, at worst.
+    pub lag_ms: f64,
+    /// Open connections to the services under test, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u64>,
+}
+
+/// Coordinator to every coordinator, every second: who is there, and what they know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CoordinatorReport {
+    /// [`SCHEMA`].
+    pub schema: u16,
+    /// Who reports.
+    pub session: SessionId,
+    /// Whether it leads.
+    pub active: bool,
+    /// Its release.
+    pub version: String,
+    /// The newest state that it knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
+    /// When it was sent; for display alone.
+    pub at: Timestamp,
+}
+
+/// Something that anybody with access to the broker may ask of a fleet.
+///
+/// Read by [`super::request::parse`], which gives the same errors as the HTTP API.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Request {
+    /// Whether a second answer is wanted once every replica has applied the change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wait: bool,
+    /// What is asked.
+    #[serde(flatten)]
+    pub action: RequestAction,
+}
+
+/// What a request asks.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum RequestAction {
+    /// Start a flock, or restart it with this configuration.
+    Start {
+        /// As in the body of `PUT /flocks`.
+        flock: FlockConfig,
+    },
+    /// Stop one flock, or with `all` every flock.
+    Stop {
+        /// Which one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        flock: Option<FlockName>,
+        /// Every one, in one revision.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        all: bool,
+    },
+    /// Refresh one flock, or all of a repository and branch.
+    Refresh {
+        /// Which one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        flock: Option<FlockName>,
+        /// Repository as in the flocks' `repo_url`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repo_url: Option<String>,
+        /// Branch as in the flocks' `repo_ref`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repo_ref: Option<String>,
+    },
+}
+
+/// Coordinator to the sender of a request, if it named a `reply_to`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RequestAnswer {
+    /// [`SCHEMA`].
+    pub schema: u16,
+    /// What became of the request.
+    #[serde(flatten)]
+    pub outcome: RequestOutcome,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", tag = "status")]
+pub enum RequestOutcome {
+    /// It is durable, and will be carried out whatever fails next.
+    Accepted {
+        /// The revision that it made; the present one if it changed nothing.
+        revision: Revision,
+        /// Whether it changed anything: a repeated request, or a refresh of nothing, does not.
+        changed: bool,
+    },
+    /// Every ready replica has applied it.
+    Applied {
+        /// The revision.
+        revision: Revision,
+        /// What each replica made of it.
+        replicas: BTreeMap<InstanceId, ReplicaOutcome>,
+    },
+    /// Some replicas have not applied it in time; they will when they can.
+    Incomplete {
+        /// The revision.
+        revision: Revision,
+        /// What each replica made of it so far.
+        replicas: BTreeMap<InstanceId, ReplicaOutcome>,
+        /// Those that have not.
+        missing: Vec<InstanceId>,
+    },
+    /// It is wrong and was not carried out.
+    Rejected {
+        /// Status that the HTTP API would give.
+        code: u16,
+        /// Body that the HTTP API would give: an object with `detail`.
+        error: serde_json::Value,
+    },
+}
+
+/// What one replica made of a revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", tag = "outcome")]
+pub enum ReplicaOutcome {
+    /// Done.
+    Applied,
+    /// Still at it.
+    Pending,
+    /// It cannot, for now, and keeps trying.
+    Failed {
+        /// Why.
+        error: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_fields_are_ignored_and_newer_schemas_named() {
+        let announcement = Announcement {
+            schema: SCHEMA,
+            owner: Owner::new("a"),
+            standing: Standing { epoch: Epoch(1), revision: Revision(2), digest: "d".to_owned() },
+            offset: 3,
+            at: Timestamp::UNIX_EPOCH,
+        };
+        let mut value = serde_json::to_value(&announcement).unwrap();
+        value["from_the_future"] = serde_json::json!({"x": 1});
+        assert_eq!(Announcement::decode("fleet.announcement.v1", value.to_string().as_bytes()), Ok(announcement));
+        let error = Announcement::decode("", br#"{"schema": 9, "something": "else"}"#).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read schema 9 (ours is 1)");
+    }
+
+    #[test]
+    fn a_kind_that_does_not_belong_is_refused_by_name() {
+        let error = Report::decode("fleet.report.v2", b"{}").unwrap_err();
+        assert_eq!(error.to_string(), "a message of type `fleet.report.v2` came where `fleet.report.v1` is expected");
+        let error = Report::decode("", b"[1,").unwrap_err();
+        assert!(error.to_string().starts_with("not a `fleet.report.v1`: EOF"), "{error}");
+    }
+
+    #[test]
+    fn another_state_of_the_same_revision_is_something_to_tell() {
+        let at = |revision, digest: &str| Standing { epoch: Epoch(1), revision: Revision(revision), digest: digest.to_owned() };
+        assert!(at(1, "a").knows_more_than(None));
+        assert!(at(2, "a").knows_more_than(Some(&at(1, "b"))));
+        assert!(at(1, "a").knows_more_than(Some(&at(1, "b"))));
+        assert!(!at(1, "a").knows_more_than(Some(&at(1, "a"))));
+        assert!(!at(1, "a").knows_more_than(Some(&at(2, "b"))));
+    }
+}

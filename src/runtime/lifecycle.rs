@@ -1,0 +1,63 @@
+//! How a process ends: signals, draining, aborting, exit codes.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use super::tasks::Tasks;
+
+/// Exit code after a crash: a vital task ended by itself.
+pub const EXIT_CRASH: u8 = 1;
+
+/// Exit code for a configuration that cannot work, as in `sysexits.h`.
+pub const EXIT_CONFIG: u8 = 64;
+
+/// How often the log names how much still runs while the process drains.
+const DRAIN_LOG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Waits for SIGTERM or SIGINT, or for a vital task to end; then drains within `drain_timeout` and says how it went.
+///
+/// The first signal asks every task to end in an orderly way, the second one ends them at once.
+///
+/// # Errors
+///
+/// If the process cannot listen to signals.
+pub async fn run(tasks: Tasks, drain_timeout: Duration) -> std::io::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let drain = tasks.drain_token();
+    let asked = tokio::select! {
+        _ = terminate.recv() => true,
+        _ = interrupt.recv() => true,
+        () = drain.cancelled() => false,
+    };
+    info!(
+        "{}; draining for at most {drain_timeout:?}",
+        if asked { "asked to end" } else { "a vital task ended" }
+    );
+    drain.cancel();
+    tokio::select! {
+        () = tasks.wait() => info!("every task has ended"),
+        _ = terminate.recv() => warn!("asked to end a second time: aborting"),
+        _ = interrupt.recv() => warn!("asked to end a second time: aborting"),
+        () = tokio::time::sleep(drain_timeout) => warn!("{} tasks still run after {drain_timeout:?}: aborting", tasks.running()),
+        () = say_what_runs(&tasks) => {}
+    }
+    tasks.abort_token().cancel();
+    tasks.wait().await;
+    Ok(if asked {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EXIT_CRASH)
+    })
+}
+
+/// Never ends.
+async fn say_what_runs(tasks: &Tasks) {
+    loop {
+        tokio::time::sleep(DRAIN_LOG_INTERVAL).await;
+        info!("draining: {} tasks still run", tasks.running());
+    }
+}
