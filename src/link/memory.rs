@@ -572,10 +572,11 @@ impl LogCursor {
         let state = self.hub.lock();
         // Offsets grow along the log, so the first not below `next` is found by halving.
         let at = state.log.partition_point(|record| record.offset < self.next);
-        state
-            .sessions
-            .contains_key(&self.session)
-            .then(|| state.log.get(at).cloned())
+        match state.log.get(at) {
+            _ if !state.sessions.contains_key(&self.session) => Ahead::Ended,
+            Some(record) => Ahead::Record(record.clone()),
+            None => Ahead::Nothing,
+        }
     }
 
     async fn arrive(&mut self, record: LogRecord) -> Option<LogRecord> {
