@@ -1,0 +1,177 @@
+//! Businesses that run the notebooks of a repository.
+
+use std::collections::BTreeSet;
+
+use schemars::JsonSchema;
+
+use super::nublado::{MAX_EXECUTIONS, default_max_executions, max_executions};
+use super::{CommonOptions, NubladoOptions};
+use crate::domain::duration::HumanDuration;
+use crate::domain::validation::{Extra, Fields, FromInput, Input, Parsed, choices, posix_path};
+
+choices! {
+    /// What a rule does with the notebooks that its patterns match.
+    CollectionRuleKind, "literal_error", any_case = false, {
+        /// Keeps only those that at least one pattern matches.
+        IntersectUnionOf = "intersect_union_of",
+        /// Drops those that any pattern matches.
+        ExcludeUnionOf = "exclude_union_of",
+    }
+}
+
+/// A rule that narrows the notebooks that are run (`contracts/config.md` 7.2).
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+pub struct CollectionRule {
+    /// What it does.
+    #[schemars(rename = "type")]
+    pub kind: CollectionRuleKind,
+    /// Globs of Python's `pathlib`, relative to the repository. Without any, an intersection is empty.
+    pub patterns: BTreeSet<String>,
+}
+
+impl FromInput for CollectionRule {
+    fn from_input(input: &Input<'_>) -> Option<Parsed<Self>> {
+        let mut fields = input.model("CollectionRule")?;
+        let kind = fields.required("type");
+        let patterns = fields.required_by("patterns", |input| input.set(String::from_input));
+        let echo = fields.close(Extra::Ignored)?;
+        let rule = Self {
+            kind: kind?,
+            patterns: patterns?,
+        };
+        Some(Parsed::new(rule, echo))
+    }
+}
+
+/// Options of the three notebook runners (`contracts/config.md` 6.4).
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+pub struct NotebookOptions {
+    /// Repository, anything that git clones; mobu's demonstration unless given.
+    #[schemars(default = "NotebookOptions::demo")]
+    pub repo_url: String,
+    /// Branch, tag or commit; `prod` unless given.
+    #[schemars(default = "NotebookOptions::prod")]
+    pub repo_ref: String,
+    /// Directories below which no notebook is run, as Python writes paths. Deprecated in mobu.
+    #[schemars(default)]
+    pub exclude_dirs: BTreeSet<String>,
+    /// Rules that narrow the notebooks that are run, in order.
+    #[schemars(default)]
+    pub collection_rules: Vec<CollectionRule>,
+    /// Pause after each notebook; none unless given.
+    #[schemars(default)]
+    pub notebook_idle_time: HumanDuration,
+}
+
+impl NotebookOptions {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        Self {
+            repo_url: fields.or("repo_url", Self::demo()),
+            repo_ref: fields.or("repo_ref", Self::prod()),
+            exclude_dirs: fields.or_by("exclude_dirs", BTreeSet::new(), |input| input.set(posix_path)),
+            collection_rules: fields.or("collection_rules", Vec::new()),
+            notebook_idle_time: fields.or("notebook_idle_time", HumanDuration::ZERO),
+        }
+    }
+
+    fn demo() -> String {
+        "https://github.com/lsst-sqre/notebook-demo.git".to_owned()
+    }
+
+    fn prod() -> String {
+        "prod".to_owned()
+    }
+}
+
+impl Default for NotebookOptions {
+    fn default() -> Self {
+        Self {
+            repo_url: Self::demo(),
+            repo_ref: Self::prod(),
+            exclude_dirs: BTreeSet::new(),
+            collection_rules: Vec::new(),
+            notebook_idle_time: HumanDuration::ZERO,
+        }
+    }
+}
+
+/// Options of `NotebookRunnerInfinite` and of `NotebookRunnerList`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct NotebookRunnerOptions {
+    /// Options of every business.
+    #[schemars(flatten)]
+    pub common: CommonOptions,
+    /// Options of every business that runs code in a lab.
+    #[schemars(flatten)]
+    pub nublado: NubladoOptions,
+    /// Options of the three notebook runners.
+    #[schemars(flatten)]
+    pub notebooks: NotebookOptions,
+}
+
+impl NotebookRunnerOptions {
+    pub(super) fn from_list(input: &Input<'_>) -> Option<Parsed<Self>> {
+        Self::from_model(input, "NotebookRunnerListOptions")
+    }
+
+    fn from_model(input: &Input<'_>, model: &str) -> Option<Parsed<Self>> {
+        let mut fields = input.model(model)?;
+        let options = Self {
+            common: CommonOptions::read(&mut fields),
+            nublado: NubladoOptions::read(&mut fields),
+            notebooks: NotebookOptions::read(&mut fields),
+        };
+        let echo = fields.close(Extra::Forbidden)?;
+        Some(Parsed::new(options, echo))
+    }
+}
+
+impl FromInput for NotebookRunnerOptions {
+    fn from_input(input: &Input<'_>) -> Option<Parsed<Self>> {
+        Self::from_model(input, "NotebookRunnerOptions")
+    }
+}
+
+/// Options of `NotebookRunnerCounting`.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct NotebookRunnerCountingOptions {
+    /// Options of every business.
+    #[schemars(flatten)]
+    pub common: CommonOptions,
+    /// Options of every business that runs code in a lab.
+    #[schemars(flatten)]
+    pub nublado: NubladoOptions,
+    /// Options of the three notebook runners.
+    #[schemars(flatten)]
+    pub notebooks: NotebookOptions,
+    /// How many notebooks run in one session, 1 or more; 25 unless given.
+    #[schemars(default = "default_max_executions", range(min = 1))]
+    pub max_executions: u64,
+}
+
+impl Default for NotebookRunnerCountingOptions {
+    fn default() -> Self {
+        Self {
+            common: CommonOptions::default(),
+            nublado: NubladoOptions::default(),
+            notebooks: NotebookOptions::default(),
+            max_executions: MAX_EXECUTIONS,
+        }
+    }
+}
+
+impl FromInput for NotebookRunnerCountingOptions {
+    fn from_input(input: &Input<'_>) -> Option<Parsed<Self>> {
+        let mut fields = input.model("NotebookRunnerCountingOptions")?;
+        let options = Self {
+            common: CommonOptions::read(&mut fields),
+            nublado: NubladoOptions::read(&mut fields),
+            notebooks: NotebookOptions::read(&mut fields),
+            max_executions: max_executions(&mut fields),
+        };
+        let echo = fields.close(Extra::Forbidden)?;
+        Some(Parsed::new(options, echo))
+    }
+}
