@@ -58,7 +58,7 @@ pub struct Stopped {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Start a flock, or restart the one of that name with this configuration.
-    Start(FlockConfig),
+    Start(Box<FlockConfig>),
     /// Stop a flock.
     Stop(FlockName),
     /// Stop every flock, in one revision.
@@ -150,26 +150,39 @@ impl DesiredState {
         let change = match command {
             Command::Start(config) => {
                 let autostart = self.autostart_of(&config.name);
-                state.put(config.clone(), now, autostart, false);
-                Change::Start { flock: config.name.clone() }
+                state.put((**config).clone(), now, autostart, false);
+                Change::Start {
+                    flock: config.name.clone(),
+                }
             }
             Command::Stop(name) => {
                 if !self.flocks.contains_key(name) {
                     return Err(CommandError::FlockNotFound(name.clone()));
                 }
                 state.remove(name);
-                Change::Stop { flocks: vec![name.clone()] }
+                Change::Stop {
+                    flocks: vec![name.clone()],
+                }
             }
             Command::StopAll => {
                 let flocks: Vec<_> = self.flocks.keys().cloned().collect();
-                flocks.iter().for_each(|name| state.remove(name));
+                for name in &flocks {
+                    state.remove(name);
+                }
                 Change::Stop { flocks }
             }
             Command::Refresh(name) => {
                 let revision = state.revision;
-                let flock = state.flocks.get_mut(name).ok_or_else(|| CommandError::FlockNotFound(name.clone()))?;
+                let flock = state
+                    .flocks
+                    .get_mut(name)
+                    .ok_or_else(|| CommandError::FlockNotFound(name.clone()))?;
                 flock.refresh_generation = revision;
-                Change::Refresh { flocks: vec![name.clone()], repo_url: None, repo_ref: None }
+                Change::Refresh {
+                    flocks: vec![name.clone()],
+                    repo_url: None,
+                    repo_ref: None,
+                }
             }
             Command::RefreshRepository { repo_url, repo_ref } => Change::Refresh {
                 flocks: state.refresh_repository(repo_url, repo_ref),
@@ -192,7 +205,10 @@ impl DesiredState {
     /// wins over a generation that is not newer. The revision is above both, so that everybody takes the result.
     #[must_use]
     pub fn merge(&self, other: &Self) -> Self {
-        let mut merged = Self { revision: self.revision.max(other.revision).next(), ..Self::default() };
+        let mut merged = Self {
+            revision: self.revision.max(other.revision).next(),
+            ..Self::default()
+        };
         for (name, theirs) in self.stopped.iter().chain(&other.stopped) {
             let kept = merged.stopped.entry(name.clone()).or_insert_with(|| theirs.clone());
             if theirs.revision > kept.revision {
@@ -201,15 +217,24 @@ impl DesiredState {
         }
         // The leader's flocks come last, so that they win a tie.
         for (name, flock) in other.flocks.iter().chain(&self.flocks) {
-            if merged.stopped.get(name).is_some_and(|stopped| stopped.revision > flock.generation) {
+            if merged
+                .stopped
+                .get(name)
+                .is_some_and(|stopped| stopped.revision > flock.generation)
+            {
                 continue;
             }
-            let refresh = merged.flocks.get(name).map_or(flock.refresh_generation, |known| known.refresh_generation);
-            if merged.flocks.get(name).is_none_or(|known| flock.generation >= known.generation) {
-                merged.flocks.insert(name.clone(), flock.clone());
+            let mut kept = flock.clone();
+            if let Some(known) = merged.flocks.remove(name) {
+                let refresh = known.refresh_generation.max(flock.refresh_generation);
+                kept = if flock.generation >= known.generation {
+                    kept
+                } else {
+                    known
+                };
+                kept.refresh_generation = refresh;
             }
-            let kept = merged.flocks.get_mut(name).expect("inserted above, or known before");
-            kept.refresh_generation = kept.refresh_generation.max(refresh).max(flock.refresh_generation);
+            merged.flocks.insert(name.clone(), kept);
         }
         merged.stopped.retain(|name, _| !merged.flocks.contains_key(name));
         merged.forget_old_stops();
@@ -241,7 +266,13 @@ impl DesiredState {
 
     fn remove(&mut self, name: &FlockName) {
         if let Some(flock) = self.flocks.remove(name) {
-            self.stopped.insert(name.clone(), Stopped { revision: self.revision, autostart: flock.autostart });
+            self.stopped.insert(
+                name.clone(),
+                Stopped {
+                    revision: self.revision,
+                    autostart: flock.autostart,
+                },
+            );
             self.forget_old_stops();
         }
     }
@@ -249,7 +280,10 @@ impl DesiredState {
     fn forget_old_stops(&mut self) {
         while self.stopped.len() > STOPPED_KEPT {
             let oldest = self.stopped.iter().filter(|(_, stopped)| stopped.autostart.is_none());
-            let Some(name) = oldest.min_by_key(|(_, stopped)| stopped.revision).map(|(name, _)| name.clone()) else {
+            let Some(name) = oldest
+                .min_by_key(|(_, stopped)| stopped.revision)
+                .map(|(name, _)| name.clone())
+            else {
                 return;
             };
             self.stopped.remove(&name);
@@ -283,12 +317,19 @@ impl DesiredState {
         let mut stopped = Vec::new();
         if stop_others {
             let defined = |name: &FlockName| configs.iter().any(|config| config.name == *name);
-            let gone = self.flocks.iter().filter(|(name, flock)| flock.by_autostart && !defined(name));
+            let gone = self
+                .flocks
+                .iter()
+                .filter(|(name, flock)| flock.by_autostart && !defined(name));
             stopped = gone.map(|(name, _)| name.clone()).collect();
-            stopped.iter().for_each(|name| self.remove(name));
+            for name in &stopped {
+                self.remove(name);
+            }
             // A definition that comes back some day is a new one.
-            for flock in stopped.iter().filter_map(|name| self.stopped.get_mut(name)) {
-                flock.autostart = None;
+            for name in &stopped {
+                if let Some(flock) = self.stopped.get_mut(name) {
+                    flock.autostart = None;
+                }
             }
         }
         Change::Autostart { started, stopped }
@@ -333,8 +374,16 @@ mod tests {
         .unwrap()
     }
 
+    fn start(config: FlockConfig) -> Command {
+        Command::Start(Box::new(config))
+    }
+
     fn after(state: &DesiredState, command: &Command) -> DesiredState {
-        state.apply(command, Timestamp::UNIX_EPOCH).unwrap().expect("the command changes something").state
+        state
+            .apply(command, Timestamp::UNIX_EPOCH)
+            .unwrap()
+            .expect("the command changes something")
+            .state
     }
 
     fn name(text: &str) -> FlockName {
@@ -343,8 +392,8 @@ mod tests {
 
     #[test]
     fn starting_the_same_flock_again_makes_a_new_generation() {
-        let one = after(&DesiredState::default(), &Command::Start(config("a", 1)));
-        let two = after(&one, &Command::Start(config("a", 1)));
+        let one = after(&DesiredState::default(), &start(config("a", 1)));
+        let two = after(&one, &start(config("a", 1)));
         assert_eq!(one.flocks["a"].generation, Revision(1));
         assert_eq!(two.flocks["a"].generation, Revision(2));
         assert_eq!(two.flocks["a"].refresh_generation, Revision(2));
@@ -353,7 +402,9 @@ mod tests {
     #[test]
     fn stopping_an_unknown_flock_is_an_error_and_stopping_nothing_no_change() {
         let empty = DesiredState::default();
-        let error = empty.apply(&Command::Stop(name("a")), Timestamp::UNIX_EPOCH).unwrap_err();
+        let error = empty
+            .apply(&Command::Stop(name("a")), Timestamp::UNIX_EPOCH)
+            .unwrap_err();
         assert_eq!(error.to_string(), "Flock a not found");
         assert_eq!(empty.apply(&Command::StopAll, Timestamp::UNIX_EPOCH), Ok(None));
     }
@@ -368,21 +419,29 @@ mod tests {
             runner("other", "NotebookRunnerCounting", "main"),
             config("empty", 1),
         ] {
-            state = after(&state, &Command::Start(flock));
+            state = after(&state, &start(flock));
         }
         let push = |reference: &str| Command::RefreshRepository {
             repo_url: "https://github.com/o/r.git".to_owned(),
             repo_ref: reference.to_owned(),
         };
         let changed = state.apply(&push("u/x/y"), Timestamp::UNIX_EPOCH).unwrap().unwrap();
-        let refreshed: Vec<_> = changed.state.flocks.values().map(|flock| flock.refresh_generation.0).collect();
+        let refreshed: Vec<_> = changed
+            .state
+            .flocks
+            .values()
+            .map(|flock| flock.refresh_generation.0)
+            .collect();
         assert_eq!(refreshed, [6, 5, 6, 6, 4]);
         assert_eq!(state.apply(&push("nowhere"), Timestamp::UNIX_EPOCH), Ok(None));
     }
 
     #[test]
     fn what_an_operator_stopped_stays_stopped_until_its_definition_changes() {
-        let autostart = |idle| Command::Autostart { flocks: vec![config("a", idle)], stop_others: true };
+        let autostart = |idle| Command::Autostart {
+            flocks: vec![config("a", idle)],
+            stop_others: true,
+        };
         let state = after(&DesiredState::default(), &autostart(1));
         assert_eq!(state.apply(&autostart(1), Timestamp::UNIX_EPOCH), Ok(None));
         let state = after(&state, &Command::Stop(name("a")));
@@ -393,25 +452,44 @@ mod tests {
 
     #[test]
     fn a_flock_that_an_operator_replaced_survives_the_end_of_its_definition() {
-        let both = Command::Autostart { flocks: vec![config("a", 1), config("b", 1)], stop_others: true };
+        let both = Command::Autostart {
+            flocks: vec![config("a", 1), config("b", 1)],
+            stop_others: true,
+        };
         let state = after(&DesiredState::default(), &both);
-        let state = after(&state, &Command::Start(config("a", 5)));
-        assert_eq!(state.apply(&both, Timestamp::UNIX_EPOCH), Ok(None), "the definition did not change");
-        let none = Command::Autostart { flocks: vec![], stop_others: true };
+        let state = after(&state, &start(config("a", 5)));
+        assert_eq!(
+            state.apply(&both, Timestamp::UNIX_EPOCH),
+            Ok(None),
+            "the definition did not change"
+        );
+        let none = Command::Autostart {
+            flocks: vec![],
+            stop_others: true,
+        };
         let state = after(&state, &none);
         assert_eq!(state.flocks.keys().map(FlockName::as_str).collect::<Vec<_>>(), ["a"]);
         let state = after(&state, &both);
-        assert!(state.flocks.contains_key("b"), "a definition that comes back starts again");
+        assert!(
+            state.flocks.contains_key("b"),
+            "a definition that comes back starts again"
+        );
     }
 
     #[test]
     fn a_merge_keeps_the_newer_of_each_flock_and_every_stop() {
-        let base = after(&after(&DesiredState::default(), &Command::Start(config("a", 1))), &Command::Start(config("b", 1)));
+        let base = after(
+            &after(&DesiredState::default(), &start(config("a", 1))),
+            &start(config("b", 1)),
+        );
         let ours = after(&base, &Command::Stop(name("a")));
-        let theirs = after(&after(&base, &Command::Start(config("c", 1))), &Command::Refresh(name("b")));
+        let theirs = after(&after(&base, &start(config("c", 1))), &Command::Refresh(name("b")));
         for merged in [ours.merge(&theirs), theirs.merge(&ours)] {
             assert_eq!(merged.revision, Revision(5));
-            assert_eq!(merged.flocks.keys().map(FlockName::as_str).collect::<Vec<_>>(), ["b", "c"]);
+            assert_eq!(
+                merged.flocks.keys().map(FlockName::as_str).collect::<Vec<_>>(),
+                ["b", "c"]
+            );
             assert_eq!(merged.flocks["b"].refresh_generation, Revision(4));
             assert_eq!(merged.stopped["a"].revision, Revision(3));
         }
@@ -419,11 +497,16 @@ mod tests {
 
     #[test]
     fn only_the_newest_stops_are_remembered_and_those_of_autostart_always() {
-        let mut state =
-            after(&DesiredState::default(), &Command::Autostart { flocks: vec![config("auto", 1)], stop_others: true });
+        let mut state = after(
+            &DesiredState::default(),
+            &Command::Autostart {
+                flocks: vec![config("auto", 1)],
+                stop_others: true,
+            },
+        );
         state = after(&state, &Command::Stop(name("auto")));
         for i in 0..300 {
-            state = after(&state, &Command::Start(config(&format!("f{i}"), 1)));
+            state = after(&state, &start(config(&format!("f{i}"), 1)));
             state = after(&state, &Command::Stop(name(&format!("f{i}"))));
         }
         assert_eq!(state.stopped.len(), STOPPED_KEPT);
@@ -433,7 +516,10 @@ mod tests {
 
     #[test]
     fn a_digest_does_not_depend_on_the_order_of_keys() {
-        assert_eq!(digest(&json!({"a": 1, "b": [{"c": 2, "d": 3}]})), digest(&json!({"b": [{"d": 3, "c": 2}], "a": 1})));
+        assert_eq!(
+            digest(&json!({"a": 1, "b": [{"c": 2, "d": 3}]})),
+            digest(&json!({"b": [{"d": 3, "c": 2}], "a": 1}))
+        );
         assert_ne!(digest(&json!({"a": 1})), digest(&json!({"a": 2})));
     }
 }

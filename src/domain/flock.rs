@@ -155,7 +155,7 @@ impl FromInput for FlockConfig {
     }
 }
 
-fn flock_name(input: &Input<'_>) -> Option<Parsed<FlockName>> {
+pub(super) fn flock_name(input: &Input<'_>) -> Option<Parsed<FlockName>> {
     let text = String::from_input(input)?;
     match FlockName::try_from(text.value) {
         Ok(name) => Some(Parsed::new(name.clone(), name.as_str())),

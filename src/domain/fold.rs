@@ -49,7 +49,7 @@ pub struct PastChange {
 pub struct View {
     fence: Option<(Epoch, Owner)>,
     state: Option<Held>,
-    request_ids: Arc<VecDeque<RequestId>>,
+    request_ids: Arc<VecDeque<(RequestId, Revision)>>,
     history: VecDeque<PastChange>,
 }
 
@@ -74,7 +74,12 @@ impl View {
         self.fence = Some(fence);
         match (entry.kind, entry.state) {
             (EntryKind::State, Some(state)) => {
-                let standing = Standing { epoch: entry.epoch, revision: state.revision, digest: state.digest() };
+                let digest = entry.digest.unwrap_or_else(|| state.digest());
+                let standing = Standing {
+                    epoch: entry.epoch,
+                    revision: state.revision,
+                    digest,
+                };
                 self.remember(PastChange {
                     revision: state.revision,
                     epoch: entry.epoch,
@@ -83,7 +88,11 @@ impl View {
                     source: entry.source,
                     at: entry.at,
                 });
-                self.state = Some(Held { state: Arc::new(state), standing, offset });
+                self.state = Some(Held {
+                    state: Arc::new(state),
+                    standing,
+                    offset,
+                });
                 self.request_ids = Arc::new(entry.request_ids);
                 Verdict::State
             }
@@ -106,8 +115,8 @@ impl View {
         self.state.as_ref()
     }
 
-    /// The newest request IDs, oldest first: at most 256.
-    pub fn request_ids(&self) -> &VecDeque<RequestId> {
+    /// The last requests and the revision that each led to, oldest first: at most 256.
+    pub fn request_ids(&self) -> &Arc<VecDeque<(RequestId, Revision)>> {
         &self.request_ids
     }
 
@@ -135,15 +144,23 @@ mod tests {
     use super::*;
 
     fn entry(epoch: u64, owner: u8, revision: Option<u64>) -> LogEntry {
-        let state = revision.map(|revision| DesiredState { revision: Revision(revision), ..DesiredState::default() });
+        let state = revision.map(|revision| DesiredState {
+            revision: Revision(revision),
+            ..DesiredState::default()
+        });
         LogEntry {
             schema: super::super::messages::SCHEMA,
             epoch: Epoch(epoch),
             owner: Owner::new(format!("{owner:032x}")),
             seq: 0,
-            kind: if state.is_some() { EntryKind::State } else { EntryKind::Claim },
+            kind: if state.is_some() {
+                EntryKind::State
+            } else {
+                EntryKind::Claim
+            },
             revision: Revision(revision.unwrap_or(0)),
             state,
+            digest: None,
             change: None,
             request_ids: VecDeque::new(),
             by: "test".to_owned(),
@@ -187,8 +204,12 @@ mod tests {
     /// A log as coordinators write it that depose each other all the time: anybody may append a claim above any
     /// epoch it has seen, or a state under an epoch that it claimed before, at any moment.
     fn logs() -> impl Strategy<Value = Vec<LogEntry>> {
-        prop::collection::vec((1_u64..6, 0_u8..4, prop::option::of(0_u64..20)), 1..60)
-            .prop_map(|entries| entries.into_iter().map(|(epoch, owner, state)| entry(epoch, owner, state)).collect())
+        prop::collection::vec((1_u64..6, 0_u8..4, prop::option::of(0_u64..20)), 1..60).prop_map(|entries| {
+            entries
+                .into_iter()
+                .map(|(epoch, owner, state)| entry(epoch, owner, state))
+                .collect()
+        })
     }
 
     proptest! {

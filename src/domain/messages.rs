@@ -42,13 +42,19 @@ pub trait Wire: Serialize + DeserializeOwned {
     /// [`WireError`] if it is another kind, another schema, or not what the kind asks for.
     fn decode(kind: &str, payload: &[u8]) -> Result<Self, WireError> {
         if !kind.is_empty() && kind != Self::KIND {
-            return Err(WireError::Kind { theirs: kind.chars().take(80).collect(), ours: Self::KIND });
+            return Err(WireError::Kind {
+                theirs: kind.chars().take(80).collect(),
+                ours: Self::KIND,
+            });
         }
         match serde_json::from_slice(payload) {
             Ok(message) => Ok(message),
             Err(error) => match serde_json::from_slice::<SchemaOnly>(payload) {
                 Ok(SchemaOnly { schema }) if schema > SCHEMA => Err(WireError::Schema { theirs: schema }),
-                _ => Err(WireError::Malformed { kind: Self::KIND, reason: error.to_string() }),
+                _ => Err(WireError::Malformed {
+                    kind: Self::KIND,
+                    reason: error.to_string(),
+                }),
             },
         }
     }
@@ -117,11 +123,13 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Returns whether the one who stands here knows something that one at `other` may not know: a higher revision,
-    /// or another state of the same one.
+    /// Returns whether the one who stands here knows something that one at `other` may not know: a higher revision, a
+    /// higher epoch, or another state of the same revision. Among readers of an intact log that happens only to the slower one.
     pub fn knows_more_than(&self, other: Option<&Self>) -> bool {
         other.is_none_or(|other| {
-            self.revision > other.revision || (self.revision == other.revision && self.digest != other.digest)
+            self.revision > other.revision
+                || self.epoch > other.epoch
+                || (self.revision == other.revision && self.digest != other.digest)
         })
     }
 }
@@ -170,12 +178,16 @@ pub struct LogEntry {
     /// The whole desired state; absent in a claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<DesiredState>,
+    /// Digest of the state as its author computed it: a reader of another version, which drops fields that it does not
+    /// know, must not come to another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
     /// What is different from the revision before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Change>,
-    /// IDs of the last requests that made a revision, oldest first: at most [`REQUEST_IDS_KEPT`].
+    /// The last requests and the revision that each led to, oldest first: at most [`REQUEST_IDS_KEPT`].
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
-    pub request_ids: VecDeque<RequestId>,
+    pub request_ids: VecDeque<(RequestId, Revision)>,
     /// Who asked for the change.
     pub by: String,
     /// How they asked.
@@ -455,7 +467,7 @@ pub enum RequestAction {
     /// Start a flock, or restart it with this configuration.
     Start {
         /// As in the body of `PUT /flocks`.
-        flock: FlockConfig,
+        flock: Box<FlockConfig>,
     },
     /// Stop one flock, or with `all` every flock.
     Stop {
@@ -550,13 +562,20 @@ mod tests {
         let announcement = Announcement {
             schema: SCHEMA,
             owner: Owner::new("a"),
-            standing: Standing { epoch: Epoch(1), revision: Revision(2), digest: "d".to_owned() },
+            standing: Standing {
+                epoch: Epoch(1),
+                revision: Revision(2),
+                digest: "d".to_owned(),
+            },
             offset: 3,
             at: Timestamp::UNIX_EPOCH,
         };
         let mut value = serde_json::to_value(&announcement).unwrap();
         value["from_the_future"] = serde_json::json!({"x": 1});
-        assert_eq!(Announcement::decode("fleet.announcement.v1", value.to_string().as_bytes()), Ok(announcement));
+        assert_eq!(
+            Announcement::decode("fleet.announcement.v1", value.to_string().as_bytes()),
+            Ok(announcement)
+        );
         let error = Announcement::decode("", br#"{"schema": 9, "something": "else"}"#).unwrap_err();
         assert_eq!(error.to_string(), "cannot read schema 9 (ours is 1)");
     }
@@ -564,14 +583,21 @@ mod tests {
     #[test]
     fn a_kind_that_does_not_belong_is_refused_by_name() {
         let error = Report::decode("fleet.report.v2", b"{}").unwrap_err();
-        assert_eq!(error.to_string(), "a message of type `fleet.report.v2` came where `fleet.report.v1` is expected");
+        assert_eq!(
+            error.to_string(),
+            "a message of type `fleet.report.v2` came where `fleet.report.v1` is expected"
+        );
         let error = Report::decode("", b"[1,").unwrap_err();
         assert!(error.to_string().starts_with("not a `fleet.report.v1`: EOF"), "{error}");
     }
 
     #[test]
     fn another_state_of_the_same_revision_is_something_to_tell() {
-        let at = |revision, digest: &str| Standing { epoch: Epoch(1), revision: Revision(revision), digest: digest.to_owned() };
+        let at = |revision, digest: &str| Standing {
+            epoch: Epoch(1),
+            revision: Revision(revision),
+            digest: digest.to_owned(),
+        };
         assert!(at(1, "a").knows_more_than(None));
         assert!(at(2, "a").knows_more_than(Some(&at(1, "b"))));
         assert!(at(1, "a").knows_more_than(Some(&at(1, "b"))));

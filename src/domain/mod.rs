@@ -2,8 +2,14 @@
 //! randomness of its own. What is decided here is decided the same way in every process.
 
 pub mod business;
+pub mod desired;
 pub mod duration;
 pub mod flock;
+pub mod fold;
 pub mod ids;
+pub mod messages;
+pub mod monkey;
+pub mod reconcile;
+pub mod request;
 pub mod users;
 pub mod validation;

@@ -32,8 +32,8 @@ pub enum Step {
 /// Never replays: only where things stand matters, so lost, doubled and reordered states change nothing. A flock that
 /// starts adopts the refresh generation, for it begins with a fresh clone anyway.
 pub fn reconcile(desired: &DesiredState, actual: &BTreeMap<FlockName, ActualFlock>) -> Vec<Step> {
-    let stops = actual.keys().filter(|name| !desired.flocks.contains_key(*name));
-    let mut steps: Vec<_> = stops.map(|name| Step::Stop(name.clone())).collect();
+    let unwanted = actual.keys().filter(|name| !desired.flocks.contains_key(*name));
+    let mut steps: Vec<_> = unwanted.map(|name| Step::Stop(name.clone())).collect();
     for (name, wanted) in &desired.flocks {
         match actual.get(name) {
             None => steps.push(Step::Start(name.clone())),
@@ -74,8 +74,14 @@ mod tests {
             autostart: None,
             by_autostart: false,
         };
-        let flocks = flocks.iter().map(|(index, (generation, refresh))| (name(*index), flock(*index, *generation, *refresh)));
-        DesiredState { revision: Revision(100), flocks: flocks.collect(), ..DesiredState::default() }
+        let flocks = flocks
+            .iter()
+            .map(|(index, (generation, refresh))| (name(*index), flock(*index, *generation, *refresh)));
+        DesiredState {
+            revision: Revision(100),
+            flocks: flocks.collect(),
+            ..DesiredState::default()
+        }
     }
 
     fn perform(steps: &[Step], desired: &DesiredState, actual: &mut BTreeMap<FlockName, ActualFlock>) {
@@ -84,8 +90,14 @@ mod tests {
                 Step::Stop(name) => assert!(actual.remove(name).is_some()),
                 Step::Start(name) | Step::Restart(name) => {
                     let wanted = &desired.flocks[name];
-                    let runs = ActualFlock { generation: wanted.generation, refresh_generation: wanted.refresh_generation };
-                    assert_eq!(actual.insert(name.clone(), runs).is_some(), matches!(step, Step::Restart(_)));
+                    let runs = ActualFlock {
+                        generation: wanted.generation,
+                        refresh_generation: wanted.refresh_generation,
+                    };
+                    assert_eq!(
+                        actual.insert(name.clone(), runs).is_some(),
+                        matches!(step, Step::Restart(_))
+                    );
                 }
                 Step::Refresh(name) => {
                     actual.get_mut(name).unwrap().refresh_generation = desired.flocks[name].refresh_generation;

@@ -1,0 +1,509 @@
+//! How a coordinator comes to lead, stays the only one whose entries count, and notices that it does not any more.
+//!
+//! Pure: events in, effects out. The rules are those of `amqp.md` b.4; the one thing that makes them safe is
+//! [`View::fold`]. Nothing here trusts a lock, a clock or a confirmation.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use mobu_fleet::domain::desired::{Change, DesiredState};
+use mobu_fleet::domain::fold::{Held, Verdict, View};
+use mobu_fleet::domain::ids::{Epoch, InstanceId, Owner, RequestId, Revision, SessionId};
+use mobu_fleet::domain::messages::{EntryKind, LogEntry, REQUEST_IDS_KEPT, SCHEMA, Source, Standing, Wire};
+use mobu_fleet::link::MAX_PAYLOAD;
+use mobu_fleet::runtime::clock::Instant;
+
+/// The times that a reign keeps to.
+#[derive(Debug, Clone)]
+pub struct ReignRules {
+    /// How many replicas should answer before the log is believed.
+    pub replica_count: u32,
+    /// How long the log must be silent before a reader takes it for read to the end. Not a matter of safety: the claim is
+    /// read back behind everything else.
+    pub quiet: Duration,
+    /// How long to wait between two tries to take the lock.
+    pub lock_interval: Duration,
+    /// How long an appended entry may take to come back.
+    pub operation_timeout: Duration,
+    /// How long to wait for replicas and standbys that do not answer, if the log holds a state.
+    pub ask_timeout: Duration,
+    /// The same if nobody knows any state: after it a fleet begins.
+    pub genesis_timeout: Duration,
+    /// How often a leader writes the state again, so that the log's retention never drops the last one.
+    pub rewrite_interval: Duration,
+}
+
+impl Default for ReignRules {
+    fn default() -> Self {
+        Self {
+            replica_count: 1,
+            quiet: Duration::from_millis(200),
+            lock_interval: Duration::from_millis(250),
+            operation_timeout: Duration::from_secs(5),
+            ask_timeout: Duration::from_secs(2),
+            genesis_timeout: Duration::from_secs(10),
+            rewrite_interval: Duration::from_secs(300),
+        }
+    }
+}
+
+/// How often the question what others know is repeated while answers are missing.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// A state that somebody knows, and where it stands.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// Its epoch, revision and digest.
+    pub standing: Standing,
+    /// The state.
+    pub state: Arc<DesiredState>,
+}
+
+/// What a coordinator remembers from one session to the next.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// The highest epoch that it has seen anywhere.
+    pub floor: Epoch,
+    /// The newest state that it has seen to count.
+    pub known: Option<Known>,
+}
+
+/// What happens to a reign.
+#[derive(Debug)]
+pub enum ReignEvent {
+    /// The log has a further entry.
+    Record {
+        /// Where.
+        offset: u64,
+        /// Which.
+        entry: Box<LogEntry>,
+    },
+    /// The lock was asked for.
+    Lock {
+        /// Whether this session holds it.
+        held: bool,
+    },
+    /// The broker has confirmed the last entry.
+    Confirmed,
+    /// Somebody has said what they know.
+    Told {
+        /// The replica that said it; `None` for a coordinator.
+        replica: Option<InstanceId>,
+        /// Its process.
+        session: SessionId,
+        /// Where it stands.
+        standing: Option<Standing>,
+        /// What it knows, if it may be more than we do.
+        state: Option<DesiredState>,
+    },
+    /// A report shows where a replica or coordinator stands.
+    Heard {
+        /// Where.
+        standing: Standing,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What must be done now.
+#[derive(Debug)]
+pub enum ReignEffect {
+    /// Ask for the lock.
+    TryLock,
+    /// Append this to the log.
+    Append(Box<LogEntry>),
+    /// Ask everybody what they know above this.
+    Ask(Option<Standing>),
+    /// This coordinator leads now.
+    Led,
+    /// The proposed change counts.
+    Committed,
+    /// End the session; this is why.
+    End(String),
+}
+
+/// Where a reign stands.
+#[derive(Debug)]
+enum Phase {
+    /// Reads along; a standby for as long as somebody else has the lock.
+    Reading { asked: Option<Instant>, waiting: bool },
+    /// Has appended a claim and waits for it to come back.
+    Claiming { epoch: Epoch, deadline: Instant },
+    /// Asks what others know before it believes the log.
+    Asking { asked: Instant, until: Instant, replicas: BTreeSet<InstanceId>, others: BTreeSet<SessionId>, told: Vec<Known> },
+    /// Has appended something under its own epoch and waits for it to come back.
+    Writing { seq: u64, deadline: Instant, confirmed: bool, echoed: bool, first: bool },
+    /// May accept a change.
+    Leading { written: Instant },
+}
+
+/// A change that is ready to be appended.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    /// The state under its new revision.
+    pub state: DesiredState,
+    /// What is different.
+    pub change: Change,
+    /// Who asked.
+    pub by: String,
+    /// How.
+    pub source: Source,
+    /// Names the request over redeliveries.
+    pub request_id: Option<RequestId>,
+    /// When it was accepted; for display.
+    pub at: Timestamp,
+}
+
+/// One session of a coordinator with the log.
+#[derive(Debug)]
+pub struct Reign {
+    rules: ReignRules,
+    owner: Owner,
+    memory: Memory,
+    /// Other coordinators that were heard of lately: they are asked too.
+    others: BTreeSet<SessionId>,
+    view: View,
+    last_record: Instant,
+    epoch: Epoch,
+    seq: u64,
+    phase: Phase,
+}
+
+impl Reign {
+    /// Begins to read the log from its first entry. `owner` must be new for every session.
+    pub fn new(rules: ReignRules, owner: Owner, memory: Memory, now: Instant) -> Self {
+        Self {
+            rules,
+            owner,
+            memory,
+            others: BTreeSet::new(),
+            view: View::default(),
+            last_record: now,
+            epoch: Epoch(0),
+            seq: 0,
+            phase: Phase::Reading { asked: None, waiting: false },
+        }
+    }
+
+    /// Whether changes are accepted in this session: it leads, perhaps with a change under way.
+    pub fn is_leading(&self) -> bool {
+        matches!(self.phase, Phase::Leading { .. } | Phase::Writing { first: false, .. })
+    }
+
+    /// Whether a change can be proposed right now.
+    pub fn is_free(&self) -> bool {
+        matches!(self.phase, Phase::Leading { .. })
+    }
+
+    /// One word for health and people.
+    pub fn stage(&self) -> &'static str {
+        match self.phase {
+            Phase::Reading { waiting: true, .. } => "standby",
+            Phase::Reading { .. } => "reading",
+            Phase::Claiming { .. } => "claiming",
+            Phase::Asking { .. } => "asking",
+            Phase::Writing { first: true, .. } => "writing",
+            Phase::Writing { .. } | Phase::Leading { .. } => "leading",
+        }
+    }
+
+    /// What the log says.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Who this session is in the log.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// The newest state that this coordinator knows, from the log or from before.
+    pub fn known(&self) -> Option<Known> {
+        let held = self.view.held().map(known);
+        match (&self.memory.known, held) {
+            (Some(remembered), Some(held)) if remembered.standing.knows_more_than(Some(&held.standing)) => {
+                Some(remembered.clone())
+            }
+            (Some(remembered), None) => Some(remembered.clone()),
+            (_, held) => held,
+        }
+    }
+
+    /// Returns what the next session must remember of this one.
+    pub fn into_memory(self) -> Memory {
+        let floor = self.memory.floor.max(self.view.epoch());
+        Memory { floor, known: self.known() }
+    }
+
+    /// Names the other coordinators that were heard of lately.
+    pub fn set_others(&mut self, others: BTreeSet<SessionId>) {
+        self.others = others;
+    }
+
+    /// Appends a change. Call it only while [`Self::is_free`].
+    ///
+    /// # Errors
+    ///
+    /// The size in bytes, if the entry would exceed what a link carries; nothing was changed then.
+    pub fn propose(&mut self, proposal: Proposal, now: Instant) -> Result<Vec<ReignEffect>, usize> {
+        debug_assert!(self.is_free(), "one change at a time");
+        let entry = self.state_entry(proposal);
+        let size = entry.encode().len();
+        if size > MAX_PAYLOAD {
+            return Err(size);
+        }
+        Ok(vec![self.write(entry, false, now)])
+    }
+
+    /// Takes one event; returns what must now be done, in order.
+    pub fn handle(&mut self, event: ReignEvent, now: Instant) -> Vec<ReignEffect> {
+        match event {
+            ReignEvent::Record { offset, entry } => self.record(offset, *entry, now),
+            ReignEvent::Lock { held } => self.lock(held, now),
+            ReignEvent::Confirmed => self.confirmed(now),
+            ReignEvent::Told { replica, session, standing, state } => self.told(replica, session, standing, state, now),
+            ReignEvent::Heard { standing } => self.heard(&standing),
+            ReignEvent::Tick => self.tick(now),
+        }
+    }
+
+    fn record(&mut self, offset: u64, entry: LogEntry, now: Instant) -> Vec<ReignEffect> {
+        self.last_record = now;
+        let (ours, seq, kind) = (entry.owner == self.owner, entry.seq, entry.kind);
+        let verdict = self.view.fold(offset, entry);
+        match (&mut self.phase, verdict, ours) {
+            (Phase::Claiming { .. }, Verdict::Ignored, true) => {
+                // Somebody else claimed first. Read on, and try again once it is quiet.
+                self.phase = Phase::Reading { asked: None, waiting: false };
+                Vec::new()
+            }
+            (Phase::Claiming { .. }, _, true) if kind == EntryKind::Claim => self.ask_first(now),
+            (Phase::Writing { seq: written, echoed, .. }, Verdict::State, true) if *written == seq => {
+                *echoed = true;
+                self.written(now)
+            }
+            (Phase::Asking { .. } | Phase::Writing { .. } | Phase::Leading { .. }, Verdict::Ignored, true)
+            | (
+                Phase::Asking { .. } | Phase::Writing { .. } | Phase::Leading { .. },
+                Verdict::Claimed | Verdict::State,
+                false,
+            ) => {
+                vec![ReignEffect::End(format!("another coordinator has taken over in epoch {}", self.view.epoch()))]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn lock(&mut self, held: bool, now: Instant) -> Vec<ReignEffect> {
+        let Phase::Reading { waiting, .. } = &mut self.phase else { return Vec::new() };
+        *waiting = !held;
+        if held { vec![self.claim(now)] } else { Vec::new() }
+    }
+
+    fn claim(&mut self, now: Instant) -> ReignEffect {
+        self.epoch = self.view.epoch().max(self.memory.floor).next();
+        self.phase = Phase::Claiming { epoch: self.epoch, deadline: now + self.rules.operation_timeout };
+        let entry = LogEntry {
+            schema: SCHEMA,
+            epoch: self.epoch,
+            owner: self.owner.clone(),
+            seq: self.take_seq(),
+            kind: EntryKind::Claim,
+            revision: self.view.held().map_or(Revision(0), |held| held.standing.revision),
+            state: None,
+            digest: None,
+            change: None,
+            request_ids: VecDeque::new(),
+            by: "coordinator".to_owned(),
+            source: Source::Takeover,
+            at: mobu_fleet::runtime::clock::wall(),
+        };
+        ReignEffect::Append(Box::new(entry))
+    }
+
+    fn ask_first(&mut self, now: Instant) -> Vec<ReignEffect> {
+        let patience = if self.known().is_some() { self.rules.ask_timeout } else { self.rules.genesis_timeout };
+        self.phase = Phase::Asking {
+            asked: now,
+            until: now + patience,
+            replicas: BTreeSet::new(),
+            others: self.others.clone(),
+            told: Vec::new(),
+        };
+        vec![ReignEffect::Ask(self.view.held().map(|held| held.standing.clone()))]
+    }
+
+    fn told(
+        &mut self,
+        replica: Option<InstanceId>,
+        session: SessionId,
+        standing: Option<Standing>,
+        state: Option<DesiredState>,
+        now: Instant,
+    ) -> Vec<ReignEffect> {
+        if let Some(standing) = &standing {
+            self.memory.floor = self.memory.floor.max(standing.epoch);
+        }
+        let Phase::Asking { replicas, others, told, until, .. } = &mut self.phase else { return Vec::new() };
+        if let (Some(standing), Some(state)) = (standing, state) {
+            told.push(Known { standing, state: Arc::new(state) });
+            // Somebody knows something: the fleet does not begin, so there is no need to wait that long.
+            *until = (*until).min(now + self.rules.ask_timeout);
+        }
+        match replica {
+            Some(replica) => drop(replicas.insert(replica)),
+            None => drop(others.remove(&session)),
+        }
+        let everybody = replicas.len() >= self.rules.replica_count as usize && others.is_empty();
+        if everybody { self.believe(now) } else { Vec::new() }
+    }
+
+    /// Everybody who could be asked has answered, or had the time to.
+    fn believe(&mut self, now: Instant) -> Vec<ReignEffect> {
+        let Phase::Asking { told, .. } = &mut self.phase else { return Vec::new() };
+        let told = std::mem::take(told);
+        if self.memory.floor >= self.epoch {
+            // Somebody has seen a higher epoch than the log has: it was lost and begun anew. Claim above it, ask again.
+            return vec![self.claim(now)];
+        }
+        let held = self.view.held().map(known);
+        let mut state = held.clone();
+        for other in self.memory.known.iter().chain(&told) {
+            let more = other.standing.knows_more_than(state.as_ref().map(|known| &known.standing));
+            if more && state.as_ref().is_none_or(|known| known.standing.digest != other.standing.digest) {
+                let merged = match &state {
+                    // Nothing in the log: what they know is taken as it is.
+                    None => (*other.state).clone(),
+                    Some(ours) => ours.state.merge(&other.state),
+                };
+                let standing = Standing { epoch: self.epoch, revision: merged.revision, digest: merged.digest() };
+                state = Some(Known { standing, state: Arc::new(merged) });
+            }
+        }
+        let (change, state) = match (&held, state) {
+            (_, None) => (Change::Begin, DesiredState::default()),
+            (Some(held), Some(now)) if held.standing == now.standing => (Change::Takeover, (*now.state).clone()),
+            (_, Some(now)) => (Change::Recover, (*now.state).clone()),
+        };
+        let proposal = Proposal {
+            state,
+            change,
+            by: "coordinator".to_owned(),
+            source: Source::Takeover,
+            request_id: None,
+            at: mobu_fleet::runtime::clock::wall(),
+        };
+        let entry = self.state_entry(proposal);
+        vec![self.write(entry, true, now)]
+    }
+
+    fn heard(&mut self, standing: &Standing) -> Vec<ReignEffect> {
+        self.memory.floor = self.memory.floor.max(standing.epoch);
+        let Phase::Leading { .. } = self.phase else { return Vec::new() };
+        let held = self.view.held().map(|held| &held.standing);
+        if standing.knows_more_than(held) {
+            return vec![ReignEffect::End(format!(
+                "the log has lost entries: somebody knows revision {} of epoch {}",
+                standing.revision, standing.epoch
+            ))];
+        }
+        Vec::new()
+    }
+
+    fn confirmed(&mut self, now: Instant) -> Vec<ReignEffect> {
+        if let Phase::Writing { confirmed, .. } = &mut self.phase {
+            *confirmed = true;
+        }
+        self.written(now)
+    }
+
+    /// Both the confirmation and one's own entry are needed: the first says stored, the second says that it counts.
+    fn written(&mut self, now: Instant) -> Vec<ReignEffect> {
+        let Phase::Writing { confirmed: true, echoed: true, first, .. } = self.phase else { return Vec::new() };
+        self.phase = Phase::Leading { written: now };
+        self.memory.known = self.view.held().map(known);
+        vec![if first { ReignEffect::Led } else { ReignEffect::Committed }]
+    }
+
+    fn tick(&mut self, now: Instant) -> Vec<ReignEffect> {
+        match &mut self.phase {
+            Phase::Reading { asked, .. } => {
+                let quiet = now.saturating_duration_since(self.last_record) >= self.rules.quiet;
+                let due = asked.is_none_or(|asked| now.saturating_duration_since(asked) >= self.rules.lock_interval);
+                if quiet && due {
+                    *asked = Some(now);
+                    return vec![ReignEffect::TryLock];
+                }
+                Vec::new()
+            }
+            Phase::Claiming { deadline, .. } | Phase::Writing { deadline, .. } if *deadline <= now => {
+                vec![ReignEffect::End("an entry did not come back from the log in time".to_owned())]
+            }
+            Phase::Asking { until, .. } if *until <= now => self.believe(now),
+            Phase::Asking { asked, .. } if now.saturating_duration_since(*asked) >= ASK_AGAIN => {
+                *asked = now;
+                vec![ReignEffect::Ask(self.view.held().map(|held| held.standing.clone()))]
+            }
+            Phase::Leading { written } if now.saturating_duration_since(*written) >= self.rules.rewrite_interval => {
+                self.rewrite(now)
+            }
+            Phase::Claiming { .. } | Phase::Writing { .. } | Phase::Asking { .. } | Phase::Leading { .. } => Vec::new(),
+        }
+    }
+
+    fn rewrite(&mut self, now: Instant) -> Vec<ReignEffect> {
+        let Some(held) = self.view.held() else { return Vec::new() };
+        let proposal = Proposal {
+            state: (*held.state).clone(),
+            change: Change::Takeover,
+            by: "coordinator".to_owned(),
+            source: Source::Takeover,
+            request_id: None,
+            at: mobu_fleet::runtime::clock::wall(),
+        };
+        let entry = self.state_entry(proposal);
+        vec![self.write(entry, false, now)]
+    }
+
+    fn write(&mut self, entry: LogEntry, first: bool, now: Instant) -> ReignEffect {
+        let deadline = now + self.rules.operation_timeout;
+        self.phase = Phase::Writing { seq: entry.seq, deadline, confirmed: false, echoed: false, first };
+        ReignEffect::Append(Box::new(entry))
+    }
+
+    fn state_entry(&mut self, proposal: Proposal) -> LogEntry {
+        let mut request_ids = (**self.view.request_ids()).clone();
+        if let Some(request_id) = proposal.request_id {
+            request_ids.push_back((request_id, proposal.state.revision));
+        }
+        while request_ids.len() > REQUEST_IDS_KEPT {
+            request_ids.pop_front();
+        }
+        LogEntry {
+            schema: SCHEMA,
+            epoch: self.epoch,
+            owner: self.owner.clone(),
+            seq: self.take_seq(),
+            kind: EntryKind::State,
+            revision: proposal.state.revision,
+            digest: Some(proposal.state.digest()),
+            state: Some(proposal.state),
+            change: Some(proposal.change),
+            request_ids,
+            by: proposal.by,
+            source: proposal.source,
+            at: proposal.at,
+        }
+    }
+
+    fn take_seq(&mut self) -> u64 {
+        self.seq += 1;
+        self.seq - 1
+    }
+}
+
+fn known(held: &Held) -> Known {
+    Known { standing: held.standing.clone(), state: held.state.clone() }
+}

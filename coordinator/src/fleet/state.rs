@@ -1,0 +1,618 @@
+//! What the coordinator knows and decides: events in, effects out.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mobu_fleet::domain::desired::{Change, Command, DesiredState};
+use mobu_fleet::domain::flock::FlockConfig;
+use mobu_fleet::domain::fold::PastChange;
+use mobu_fleet::domain::ids::{Epoch, FleetName, InstanceId, Owner, Revision, SessionId};
+use mobu_fleet::domain::messages::{
+    Announcement, Answer, AnswerBody, Ask, CoordinatorReport, LogEntry, Query, ReplicaOutcome, Report, SCHEMA, Source,
+    Standing,
+};
+use mobu_fleet::domain::users;
+use mobu_fleet::link::MAX_PAYLOAD;
+use mobu_fleet::runtime::clock::{Instant, wall};
+use tracing::{info, warn};
+
+use super::change::{Asker, ChangeError, Outcome, Wish};
+use super::reign::{Memory, Proposal, Reign, ReignEffect, ReignEvent, ReignRules};
+use super::replicas::{Replica, ReplicaState, Replicas, outcome};
+
+/// How many changes may wait for their turn; further ones are refused.
+const MOST_WISHES: usize = 1024;
+
+/// How many callers may wait until a change is applied; further ones are answered at once as far as things are.
+const MOST_WAITERS: usize = 4096;
+
+/// What a coordinator's configuration decides.
+#[derive(Debug, Clone)]
+pub struct FleetRules {
+    /// Name of the fleet.
+    pub fleet: FleetName,
+    /// Random name of this process.
+    pub session: SessionId,
+    /// This release.
+    pub version: String,
+    /// How leadership is come by.
+    pub reign: ReignRules,
+    /// How often replicas report.
+    pub report_interval: Duration,
+    /// How often the leader announces what is newest.
+    pub announce_interval: Duration,
+    /// How long a caller waits for a change to be applied.
+    pub apply_timeout: Duration,
+    /// The flocks to bring in when this coordinator begins to lead; `None` if the configuration says nothing of them.
+    pub autostart: Option<Vec<FlockConfig>>,
+}
+
+/// What must be done, in order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Ask for the lock.
+    TryLock,
+    /// Append this to the log.
+    Append(Box<LogEntry>),
+    /// Tell everybody what is newest.
+    Announce(Announcement),
+    /// Ask everybody what desired state they know.
+    AskAll(Query),
+    /// Answer another coordinator's question.
+    Answer(Box<Answer>),
+    /// Tell the other coordinators that this one is there.
+    Present(CoordinatorReport),
+    /// Begin to take requests.
+    TakeRequests,
+    /// Tell the asker what became of the wish.
+    Settle {
+        /// Who.
+        asker: Asker,
+        /// Whether it was also asked to hear when the change is applied.
+        wait: bool,
+        /// What.
+        result: Result<Outcome, ChangeError>,
+    },
+    /// Drop both sessions and start over.
+    End(String),
+}
+
+/// A wish and who made it.
+#[derive(Debug)]
+struct Waiting {
+    wish: Wish,
+    asker: Asker,
+}
+
+/// A change that counts, and somebody who wants to know when it is applied.
+#[derive(Debug)]
+struct Applying {
+    revision: Revision,
+    change: Change,
+    deadline: Instant,
+    asker: Asker,
+}
+
+/// What the coordinator knows of another one.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its last report.
+    pub report: CoordinatorReport,
+    /// When that came.
+    pub heard_at: Instant,
+}
+
+/// The coordinator's knowledge.
+#[derive(Debug)]
+pub struct FleetState {
+    rules: FleetRules,
+    /// The present session with the log, if there is one.
+    reign: Option<Reign>,
+    /// What the present session must not forget if it ends.
+    memory: Memory,
+    replicas: Replicas,
+    peers: BTreeMap<SessionId, Peer>,
+    wishes: VecDeque<Waiting>,
+    /// The wish whose entry is under way.
+    writing: Option<(Waiting, Change)>,
+    applying: Vec<Applying>,
+    announced: Option<Instant>,
+    presented: Option<Instant>,
+    /// Why there is no session, for people.
+    trouble: String,
+}
+
+/// What is known at one moment: what every read is answered from.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// Name of the fleet.
+    pub fleet: FleetName,
+    /// This process.
+    pub session: SessionId,
+    /// This release.
+    pub version: String,
+    /// `offline`, `reading`, `standby`, `claiming`, `asking`, `writing` or `leading`.
+    pub stage: &'static str,
+    /// Why it is offline, if it is.
+    pub trouble: Option<String>,
+    /// The highest epoch seen.
+    pub epoch: Epoch,
+    /// The newest state, if any is known.
+    pub standing: Option<Standing>,
+    /// The same, whole.
+    pub desired: Arc<DesiredState>,
+    /// The last accepted changes, oldest first.
+    pub history: Vec<PastChange>,
+    /// Every replica heard of.
+    pub replicas: Replicas,
+    /// Where each stands.
+    pub states: BTreeMap<InstanceId, ReplicaState>,
+    /// Other coordinators.
+    pub peers: BTreeMap<SessionId, Peer>,
+    /// Whether every expected replica runs what it should.
+    pub converged: bool,
+    /// When this was put together.
+    pub at: Instant,
+}
+
+impl Status {
+    /// Whether this coordinator accepts changes.
+    pub fn is_leading(&self) -> bool {
+        self.stage == "leading"
+    }
+
+    /// Returns what is known of a replica.
+    pub fn replica(&self, id: &InstanceId) -> Option<&Replica> {
+        self.replicas.heard().get(id)
+    }
+
+    /// Returns how old a replica's last report is, or `None` if it never reported.
+    pub fn age(&self, id: &InstanceId) -> Option<Duration> {
+        self.replica(id).map(|replica| self.at.saturating_duration_since(replica.heard_at))
+    }
+
+    /// Returns what each replica that was heard of has made of a past change.
+    pub fn outcomes(&self, past: &PastChange) -> BTreeMap<InstanceId, ReplicaOutcome> {
+        let heard = self.replicas.heard().iter();
+        heard.map(|(id, replica)| (id.clone(), outcome(&replica.report, past.revision, &past.change, &self.desired))).collect()
+    }
+}
+
+impl FleetState {
+    /// Knows nothing yet.
+    pub fn new(rules: FleetRules) -> Self {
+        Self {
+            replicas: Replicas::new(rules.reign.replica_count, rules.report_interval),
+            rules,
+            reign: None,
+            memory: Memory::default(),
+            peers: BTreeMap::new(),
+            wishes: VecDeque::new(),
+            writing: None,
+            applying: Vec::new(),
+            announced: None,
+            presented: None,
+            trouble: "it has not connected yet".to_owned(),
+        }
+    }
+
+    /// The configuration's decisions.
+    pub fn rules(&self) -> &FleetRules {
+        &self.rules
+    }
+
+    /// A session has begun.
+    pub fn begin(&mut self, owner: Owner, now: Instant) {
+        let reign = Reign::new(self.rules.reign.clone(), owner, self.memory.clone(), now);
+        self.reign = Some(reign);
+        self.announced = None;
+        self.presented = None;
+    }
+
+    /// The session has ended. What was under way is unknown; what still waited is refused.
+    pub fn end(&mut self, reason: &str) -> Vec<Effect> {
+        if let Some(reign) = self.reign.take() {
+            self.memory = reign.into_memory();
+        }
+        reason.clone_into(&mut self.trouble);
+        let mut effects = Vec::new();
+        if let Some((waiting, _)) = self.writing.take() {
+            let error = ChangeError::Unknown { reason: reason.to_owned() };
+            effects.push(Effect::Settle { asker: waiting.asker, wait: false, result: Err(error) });
+        }
+        for waiting in std::mem::take(&mut self.wishes) {
+            let error = ChangeError::NotLeading { reason: reason.to_owned() };
+            effects.push(Effect::Settle { asker: waiting.asker, wait: false, result: Err(error) });
+        }
+        effects
+    }
+
+    /// The log has a further entry.
+    pub fn record(&mut self, offset: u64, entry: LogEntry, now: Instant) -> Vec<Effect> {
+        self.reign(ReignEvent::Record { offset, entry: Box::new(entry) }, now)
+    }
+
+    /// The lock was asked for.
+    pub fn locked(&mut self, held: bool, now: Instant) -> Vec<Effect> {
+        self.reign(ReignEvent::Lock { held }, now)
+    }
+
+    /// The broker has confirmed the last entry.
+    pub fn confirmed(&mut self, now: Instant) -> Vec<Effect> {
+        self.reign(ReignEvent::Confirmed, now)
+    }
+
+    /// A replica has reported.
+    pub fn report(&mut self, report: Report, now: Instant) -> Vec<Effect> {
+        let standing = report.standing.clone();
+        if report.replica_count != self.rules.reign.replica_count {
+            warn!(
+                replica.id = %report.instance_id,
+                "replica {} is configured for a fleet of {}, this coordinator for {}",
+                report.instance_id, report.replica_count, self.rules.reign.replica_count
+            );
+        }
+        if !self.replicas.hear(report, now) {
+            return Vec::new();
+        }
+        let mut effects = Vec::new();
+        if let Some(standing) = standing {
+            effects = self.reign(ReignEvent::Heard { standing }, now);
+        }
+        effects.extend(self.settle_applied(now));
+        effects
+    }
+
+    /// Another coordinator has reported.
+    pub fn peer(&mut self, report: CoordinatorReport, now: Instant) -> Vec<Effect> {
+        if report.session == self.rules.session {
+            return Vec::new();
+        }
+        let standing = report.standing.clone();
+        self.peers.insert(report.session.clone(), Peer { report, heard_at: now });
+        standing.map_or_else(Vec::new, |standing| self.reign(ReignEvent::Heard { standing }, now))
+    }
+
+    /// Somebody has answered what desired state they know.
+    pub fn told(&mut self, answer: Answer, now: Instant) -> Vec<Effect> {
+        let AnswerBody::State { standing, state } = answer.body else { return Vec::new() };
+        let event = ReignEvent::Told { replica: answer.instance_id, session: answer.session, standing, state };
+        self.reign(event, now)
+    }
+
+    /// Another coordinator asks what desired state this one knows.
+    pub fn asked(&self, query: &Query) -> Option<Effect> {
+        let Ask::State { above } = &query.ask else { return None };
+        if self.reign.as_ref().is_some_and(|reign| *reign.owner() == query.owner) {
+            return None;
+        }
+        let known = self.known();
+        let state = known.as_ref().filter(|known| known.standing.knows_more_than(above.as_ref()));
+        Some(Effect::Answer(Box::new(Answer {
+            schema: SCHEMA,
+            instance_id: None,
+            session: self.rules.session.clone(),
+            part: 0,
+            last: true,
+            body: AnswerBody::State {
+                standing: known.as_ref().map(|known| known.standing.clone()),
+                state: state.map(|known| (*known.state).clone()),
+            },
+        })))
+    }
+
+    /// Somebody wants a change.
+    pub fn wish(&mut self, wish: Wish, asker: Asker, now: Instant) -> Vec<Effect> {
+        let wait = wish.wait;
+        let refused = if !self.is_leading() {
+            Some(ChangeError::NotLeading { reason: self.why_not_leading() })
+        } else if self.wishes.len() >= MOST_WISHES {
+            Some(ChangeError::Overloaded)
+        } else {
+            None
+        };
+        if let Some(error) = refused {
+            return vec![Effect::Settle { asker, wait, result: Err(error) }];
+        }
+        self.wishes.push_back(Waiting { wish, asker });
+        self.propose(now)
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Instant) -> Vec<Effect> {
+        self.replicas.forget(now);
+        let silent = self.rules.report_interval * 3;
+        self.peers.retain(|_, peer| now.saturating_duration_since(peer.heard_at) <= silent);
+        let others: BTreeSet<SessionId> = self.peers.keys().cloned().collect();
+        if let Some(reign) = &mut self.reign {
+            reign.set_others(others);
+        }
+        let mut effects = self.reign(ReignEvent::Tick, now);
+        effects.extend(self.settle_applied(now));
+        effects.extend(self.present(now));
+        effects.extend(self.announce(now, false));
+        effects
+    }
+
+    /// Returns whether changes are accepted.
+    pub fn is_leading(&self) -> bool {
+        self.reign.as_ref().is_some_and(Reign::is_leading)
+    }
+
+    /// Returns the replicas that can be asked something now.
+    pub fn alive(&self, now: Instant) -> BTreeSet<InstanceId> {
+        self.replicas.alive(now)
+    }
+
+    /// Returns who this coordinator is in the log, or a name that nobody has while it has no session.
+    pub fn owner(&self) -> Owner {
+        self.reign.as_ref().map_or_else(|| Owner::new(""), |reign| reign.owner().clone())
+    }
+
+    /// Returns everything that is known now.
+    pub fn status(&self, now: Instant) -> Status {
+        let known = self.known();
+        let standing = known.as_ref().map(|known| known.standing.clone());
+        let desired = known.map_or_else(Arc::default, |known| known.state);
+        let converged = standing.as_ref().is_some_and(|standing| self.replicas.converged(&desired, standing, now));
+        Status {
+            fleet: self.rules.fleet.clone(),
+            session: self.rules.session.clone(),
+            version: self.rules.version.clone(),
+            stage: self.reign.as_ref().map_or("offline", Reign::stage),
+            trouble: self.reign.is_none().then(|| self.trouble.clone()),
+            epoch: self.reign.as_ref().map_or(Epoch(0), |reign| reign.view().epoch()).max(self.memory.floor),
+            states: self.replicas.states(standing.as_ref(), now),
+            standing,
+            desired,
+            history: self.reign.as_ref().map_or_else(Vec::new, |reign| reign.view().history().iter().cloned().collect()),
+            replicas: self.replicas.clone(),
+            peers: self.peers.clone(),
+            converged,
+            at: now,
+        }
+    }
+
+    fn known(&self) -> Option<super::reign::Known> {
+        self.reign.as_ref().map_or_else(|| self.memory.known.clone(), Reign::known)
+    }
+
+    fn why_not_leading(&self) -> String {
+        match &self.reign {
+            None => self.trouble.clone(),
+            Some(reign) => match reign.stage() {
+                "standby" => "it is a standby; another coordinator leads".to_owned(),
+                stage => format!("it is taking over ({stage})"),
+            },
+        }
+    }
+
+    fn reign(&mut self, event: ReignEvent, now: Instant) -> Vec<Effect> {
+        let Some(reign) = &mut self.reign else { return Vec::new() };
+        let decided = reign.handle(event, now);
+        self.carry_out(decided, now)
+    }
+
+    fn carry_out(&mut self, decided: Vec<ReignEffect>, now: Instant) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for effect in decided {
+            match effect {
+                ReignEffect::TryLock => effects.push(Effect::TryLock),
+                ReignEffect::Append(entry) => effects.push(Effect::Append(entry)),
+                ReignEffect::Ask(above) => effects.push(Effect::AskAll(Query {
+                    schema: SCHEMA,
+                    owner: self.owner(),
+                    ask: Ask::State { above },
+                })),
+                ReignEffect::Led => {
+                    let epoch = self.status(now).epoch;
+                    info!(epoch = epoch.0, "this coordinator leads in epoch {epoch}");
+                    effects.extend(self.announce(now, true));
+                    effects.push(Effect::TakeRequests);
+                    effects.extend(self.autostart(now));
+                }
+                ReignEffect::Committed => {
+                    effects.extend(self.announce(now, true));
+                    if let Some((waiting, change)) = self.writing.take() {
+                        effects.extend(self.committed(waiting, change, now));
+                    }
+                    effects.extend(self.propose(now));
+                }
+                ReignEffect::End(reason) => effects.push(Effect::End(reason)),
+            }
+        }
+        effects
+    }
+
+    fn autostart(&mut self, now: Instant) -> Vec<Effect> {
+        let Some(flocks) = self.rules.autostart.clone() else { return Vec::new() };
+        let wish = Wish {
+            command: Command::Autostart { flocks, stop_others: true },
+            by: "coordinator".to_owned(),
+            source: Source::Autostart,
+            request_id: None,
+            wait: false,
+            dry_run: false,
+        };
+        self.wish(wish, Asker::Nobody, now)
+    }
+
+    /// Takes wishes in turn until one must be written, or none is left.
+    fn propose(&mut self, now: Instant) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        while self.reign.as_ref().is_some_and(Reign::is_free)
+            && let Some(waiting) = self.wishes.pop_front()
+        {
+            let wait = waiting.wish.wait;
+            match self.decide(&waiting.wish, now) {
+                Ok(Decision::Write(proposal)) => {
+                    let change = proposal.change.clone();
+                    let reign = self.reign.as_mut().expect("it is free, so it is there");
+                    match reign.propose(*proposal, now) {
+                        Ok(decided) => {
+                            self.writing = Some((waiting, change));
+                            effects.extend(self.carry_out(decided, now));
+                        }
+                        Err(size) => {
+                            let error = ChangeError::TooLarge { size, limit: MAX_PAYLOAD };
+                            effects.push(Effect::Settle { asker: waiting.asker, wait, result: Err(error) });
+                        }
+                    }
+                }
+                Ok(Decision::Done(outcome)) => {
+                    effects.push(Effect::Settle { asker: waiting.asker, wait: false, result: Ok(*outcome) });
+                }
+                Err(error) => effects.push(Effect::Settle { asker: waiting.asker, wait, result: Err(error) }),
+            }
+        }
+        effects
+    }
+
+    fn decide(&self, wish: &Wish, now: Instant) -> Result<Decision, ChangeError> {
+        let held = self.known().expect("a leader holds a state");
+        if let Some(request_id) = &wish.request_id {
+            let reign = self.reign.as_ref().expect("a leader has a session");
+            let before = reign.view().request_ids().iter().find(|(known, _)| known == request_id);
+            if let Some((_, revision)) = before {
+                return Ok(Decision::Done(Box::new(self.outcome(*revision, None, &held.state, now))));
+            }
+        }
+        if let Command::Start(config) = &wish.command {
+            let ids: Vec<InstanceId> = self.replicas.expected_ids().into_iter().collect();
+            users::check_fleet_rules(config, self.rules.reign.replica_count, &ids)?;
+        }
+        match held.state.apply(&wish.command, wall())? {
+            None => Ok(Decision::Done(Box::new(self.outcome(held.standing.revision, None, &held.state, now)))),
+            Some(changed) if wish.dry_run => {
+                let outcome = self.outcome(changed.state.revision, Some(changed.change), &changed.state, now);
+                Ok(Decision::Done(Box::new(outcome)))
+            }
+            Some(changed) => Ok(Decision::Write(Box::new(Proposal {
+                state: changed.state,
+                change: changed.change,
+                by: wish.by.clone(),
+                source: wish.source,
+                request_id: wish.request_id.clone(),
+                at: wall(),
+            }))),
+        }
+    }
+
+    fn outcome(&self, revision: Revision, change: Option<Change>, desired: &DesiredState, now: Instant) -> Outcome {
+        let newest = self.known().map(|known| known.standing);
+        let alive = self.alive(now);
+        let replicas = match &change {
+            None => BTreeMap::new(),
+            Some(change) => {
+                let alive = self.replicas.heard().iter().filter(|(id, _)| alive.contains(*id));
+                alive.map(|(id, replica)| (id.clone(), outcome(&replica.report, revision, change, desired))).collect()
+            }
+        };
+        Outcome { revision, change, replicas, states: self.replicas.states(newest.as_ref(), now) }
+    }
+
+    fn committed(&mut self, waiting: Waiting, change: Change, now: Instant) -> Vec<Effect> {
+        let held = self.known().expect("a change was committed, so there is a state");
+        let revision = held.standing.revision;
+        info!(
+            revision = revision.0, control.kind = change_kind(&change),
+            "revision {revision} accepted: {} by {}", change_kind(&change), waiting.wish.by
+        );
+        let Waiting { wish, asker } = waiting;
+        match asker {
+            // The request is settled as soon as it is durable; whoever waits is told a second time.
+            Asker::Request(delivery) => {
+                let reply_to = delivery.message.reply_to.clone();
+                let applied = reply_to.map(|reply_to| Asker::Applied {
+                    reply_to,
+                    correlation_id: delivery.message.correlation_id.clone(),
+                });
+                let outcome = self.outcome(revision, Some(change.clone()), &held.state, now);
+                let asker = Asker::Request(delivery);
+                let mut effects = vec![Effect::Settle { asker, wait: wish.wait, result: Ok(outcome) }];
+                if let Some(asker) = applied.filter(|_| wish.wait) {
+                    effects.extend(self.wait(revision, change, asker, now));
+                }
+                effects
+            }
+            asker if wish.wait => self.wait(revision, change, asker, now),
+            asker => {
+                let outcome = self.outcome(revision, Some(change), &held.state, now);
+                vec![Effect::Settle { asker, wait: false, result: Ok(outcome) }]
+            }
+        }
+    }
+
+    fn wait(&mut self, revision: Revision, change: Change, asker: Asker, now: Instant) -> Vec<Effect> {
+        let patience = if self.applying.len() < MOST_WAITERS { self.rules.apply_timeout } else { Duration::ZERO };
+        self.applying.push(Applying { revision, change, deadline: now + patience, asker });
+        self.settle_applied(now)
+    }
+
+    fn settle_applied(&mut self, now: Instant) -> Vec<Effect> {
+        if self.applying.is_empty() {
+            return Vec::new();
+        }
+        let Some(known) = self.known() else { return Vec::new() };
+        let mut effects = Vec::new();
+        for applying in std::mem::take(&mut self.applying) {
+            let outcome = self.outcome(applying.revision, Some(applying.change.clone()), &known.state, now);
+            if outcome.is_settled() || applying.deadline <= now {
+                effects.push(Effect::Settle { asker: applying.asker, wait: false, result: Ok(outcome) });
+            } else {
+                self.applying.push(applying);
+            }
+        }
+        effects
+    }
+
+    fn announce(&mut self, now: Instant, at_once: bool) -> Vec<Effect> {
+        let due = self.announced.is_none_or(|last| now.saturating_duration_since(last) >= self.rules.announce_interval);
+        let Some(reign) = self.reign.as_ref().filter(|reign| reign.is_leading() && (due || at_once)) else {
+            return Vec::new();
+        };
+        let Some(held) = reign.view().held() else { return Vec::new() };
+        self.announced = Some(now);
+        vec![Effect::Announce(Announcement {
+            schema: SCHEMA,
+            owner: reign.owner().clone(),
+            standing: held.standing.clone(),
+            offset: held.offset,
+            at: wall(),
+        })]
+    }
+
+    fn present(&mut self, now: Instant) -> Vec<Effect> {
+        let due = self.presented.is_none_or(|last| now.saturating_duration_since(last) >= self.rules.report_interval);
+        if self.reign.is_none() || !due {
+            return Vec::new();
+        }
+        self.presented = Some(now);
+        vec![Effect::Present(CoordinatorReport {
+            schema: SCHEMA,
+            session: self.rules.session.clone(),
+            active: self.is_leading(),
+            version: self.rules.version.clone(),
+            standing: self.known().map(|known| known.standing),
+            at: wall(),
+        })]
+    }
+}
+
+enum Decision {
+    Write(Box<Proposal>),
+    Done(Box<Outcome>),
+}
+
+fn change_kind(change: &Change) -> &'static str {
+    match change {
+        Change::Start { .. } => "start",
+        Change::Stop { .. } => "stop",
+        Change::Refresh { .. } => "refresh",
+        Change::Autostart { .. } => "autostart",
+        Change::Begin => "begin",
+        Change::Takeover => "takeover",
+        Change::Recover => "recover",
+    }
+}
