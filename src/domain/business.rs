@@ -251,3 +251,6 @@ fn options_schema(kind: BusinessKind, generator: &mut SchemaGenerator) -> (Schem
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

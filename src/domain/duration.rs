@@ -134,10 +134,14 @@ impl HumanDuration {
     pub fn seconds(self) -> f64 {
         #[expect(
             clippy::cast_precision_loss,
-            reason = "exact up to 285 years; beyond, to the nearest float"
+            reason = "each part is below 2^53 where it is turned into a float"
         )]
-        let micros = self.micros as f64;
-        micros / 1e6
+        let float = |part: i128| part as f64;
+        if self.micros.unsigned_abs() < 1 << f64::MANTISSA_DIGITS {
+            float(self.micros) / 1e6
+        } else {
+            float(self.micros / MICROS) + float(self.micros % MICROS) / 1e6
+        }
     }
 
     /// Returns the time to wait: nothing for a negative duration.
@@ -228,3 +232,6 @@ impl FromInput for HumanDuration {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

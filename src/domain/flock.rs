@@ -174,3 +174,6 @@ impl Serialize for FlockConfig {
 }
 
 deserialize_by_reading!(FlockConfig, "body");
+
+#[cfg(test)]
+mod tests;

@@ -297,3 +297,6 @@ fn hint(error: &UserRuleError) -> &'static str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests;
