@@ -1,1 +1,3 @@
-//! placeholder
+//! The coordinator of a mobu fleet: holds the desired state, broadcasts it, and answers for all replicas.
+
+pub mod fleet;

@@ -234,6 +234,14 @@ impl Hub {
         heard
     }
 
+    fn bury(&self, reason: String, message: Message) {
+        let mut state = self.lock();
+        if state.dead.len() >= QUEUE_KEPT {
+            state.dead.pop_front();
+        }
+        state.dead.push_back((reason, message));
+    }
+
     fn store(&self, payload: Bytes) {
         let mut state = self.lock();
         let offset = state.next_offset;
@@ -498,11 +506,7 @@ impl Session for MemorySession {
                 Ok(())
             }
             Address::Dead { reason } => {
-                let mut state = self.hub.lock();
-                if state.dead.len() >= QUEUE_KEPT {
-                    state.dead.pop_front();
-                }
-                state.dead.push_back((reason, message));
+                self.hub.bury(reason, message);
                 Ok(())
             }
             Address::Replica(id) => {
@@ -524,7 +528,12 @@ impl Session for MemorySession {
 
     fn post(&self, to: Address, message: Message) -> Result<(), LinkError> {
         self.check()?;
-        self.send_soft(&to, &message);
+        match to {
+            Address::Dead { reason } => self.hub.bury(reason, message),
+            soft => {
+                self.send_soft(&soft, &message);
+            }
+        }
         Ok(())
     }
 

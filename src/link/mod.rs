@@ -17,6 +17,7 @@ use crate::domain::ids::InstanceId;
 
 pub mod amqp;
 pub mod memory;
+pub mod oddities;
 pub mod topology;
 
 /// Largest payload that a link carries, in bytes. RabbitMQ 4 closes the channel above 16 MiB; a state log entry

@@ -45,13 +45,21 @@ pub struct Outcome {
 impl Outcome {
     /// Returns the replicas that have not said yet what they made of the change, those that do not report included.
     pub fn missing(&self) -> Vec<InstanceId> {
-        let pending = |id: &InstanceId| self.replicas.get(id).is_none_or(|outcome| *outcome == ReplicaOutcome::Pending);
+        let pending = |id: &InstanceId| {
+            self.replicas
+                .get(id)
+                .is_none_or(|outcome| *outcome == ReplicaOutcome::Pending)
+        };
         self.states.keys().filter(|id| pending(id)).cloned().collect()
     }
 
     /// Returns whether every replica that reports has said what it made of the change, and at least one does.
     pub fn is_settled(&self) -> bool {
-        !self.replicas.is_empty() && self.replicas.values().all(|outcome| *outcome != ReplicaOutcome::Pending)
+        !self.replicas.is_empty()
+            && self
+                .replicas
+                .values()
+                .all(|outcome| *outcome != ReplicaOutcome::Pending)
     }
 }
 

@@ -48,10 +48,21 @@ impl Gathers {
     ) -> bool {
         if from.is_empty() || self.open.len() >= MOST_GATHERS {
             // Whoever asked may be gone; that is their right.
-            drop(done.send(Gathered { missing: from, ..Gathered::default() }));
+            drop(done.send(Gathered {
+                missing: from,
+                ..Gathered::default()
+            }));
             return false;
         }
-        self.open.insert(correlation_id, Open { waiting_for: from, parts: BTreeMap::new(), deadline, done });
+        self.open.insert(
+            correlation_id,
+            Open {
+                waiting_for: from,
+                parts: BTreeMap::new(),
+                deadline,
+                done,
+            },
+        );
         true
     }
 
@@ -86,28 +97,45 @@ impl Gathers {
 
     /// Ends what is due, and what nobody waits for any more.
     pub fn expire(&mut self, now: Instant) {
-        let due = self.open.iter().filter(|(_, open)| open.deadline <= now || open.done.is_closed());
+        let due = self
+            .open
+            .iter()
+            .filter(|(_, open)| open.deadline <= now || open.done.is_closed());
         let due: Vec<String> = due.map(|(correlation_id, _)| correlation_id.clone()).collect();
-        due.iter().for_each(|correlation_id| self.end(correlation_id));
+        for correlation_id in &due {
+            self.end(correlation_id);
+        }
     }
 
     /// Ends everything: the answers will not come.
     pub fn abandon(&mut self) {
         let all: Vec<String> = self.open.keys().cloned().collect();
-        all.iter().for_each(|correlation_id| self.end(correlation_id));
+        for correlation_id in &all {
+            self.end(correlation_id);
+        }
     }
 
     fn end(&mut self, correlation_id: &str) {
-        let Some(open) = self.open.remove(correlation_id) else { return };
+        let Some(open) = self.open.remove(correlation_id) else {
+            return;
+        };
         let complete = open.parts.into_iter().filter(|(id, _)| !open.waiting_for.contains(id));
-        let answers = complete.map(|(id, parts)| (id, parts.into_values().map(|part| part.body).collect())).collect();
+        let answers = complete
+            .map(|(id, parts)| (id, parts.into_values().map(|part| part.body).collect()))
+            .collect();
         // Whoever asked may be gone; that is their right.
-        drop(open.done.send(Gathered { answers, missing: open.waiting_for }));
+        drop(open.done.send(Gathered {
+            answers,
+            missing: open.waiting_for,
+        }));
     }
 }
 
 fn is_complete(parts: &BTreeMap<u32, Answer>) -> bool {
-    let in_order = parts.keys().copied().eq(0..u32::try_from(parts.len()).unwrap_or(u32::MAX));
+    let in_order = parts
+        .keys()
+        .copied()
+        .eq(0..u32::try_from(parts.len()).unwrap_or(u32::MAX));
     in_order && parts.last_key_value().is_some_and(|(_, part)| part.last)
 }
 
@@ -127,7 +155,9 @@ mod tests {
             session: SessionId::new(session),
             part,
             last,
-            body: AnswerBody::Monkeys { monkeys: vec![MonkeyName::new(format!("{id}-{session}-{part}"))] },
+            body: AnswerBody::Monkeys {
+                monkeys: vec![MonkeyName::new(format!("{id}-{session}-{part}"))],
+            },
         }
     }
 
@@ -176,7 +206,16 @@ mod tests {
         gathers.take("c", answer("0", "new", 1, true));
         assert!(gathered.try_recv().is_err());
         gathers.take("c", answer("0", "new", 0, false));
-        assert_eq!(gathered.try_recv().unwrap().answers.values().map(Vec::len).sum::<usize>(), 2);
+        assert_eq!(
+            gathered
+                .try_recv()
+                .unwrap()
+                .answers
+                .values()
+                .map(Vec::len)
+                .sum::<usize>(),
+            2
+        );
     }
 
     #[test]

@@ -20,7 +20,12 @@ pub(super) const CALLS: usize = 256;
 pub(super) enum Call {
     Status(oneshot::Sender<Box<Status>>),
     Wish(Box<Wish>, Asker),
-    Gather { ask: Ask, from: From, timeout: Duration, done: oneshot::Sender<Gathered> },
+    Gather {
+        ask: Ask,
+        from: From,
+        timeout: Duration,
+        done: oneshot::Sender<Gathered>,
+    },
 }
 
 /// Whom a question is for.
@@ -63,10 +68,19 @@ impl Fleet {
     ///
     /// [`ChangeError`]. If the caller gives up before, the change may be carried out all the same.
     pub async fn change(&self, wish: Wish) -> Result<Outcome, ChangeError> {
-        let gone = || ChangeError::NotLeading { reason: Gone.to_string() };
+        let gone = || ChangeError::NotLeading {
+            reason: Gone.to_string(),
+        };
         let (done, outcome) = oneshot::channel();
-        self.calls.send(Call::Wish(Box::new(wish), Asker::Caller(done))).await.map_err(|_| gone())?;
-        outcome.await.unwrap_or_else(|_| Err(ChangeError::Unknown { reason: Gone.to_string() }))
+        self.calls
+            .send(Call::Wish(Box::new(wish), Asker::Caller(done)))
+            .await
+            .map_err(|_| gone())?;
+        outcome.await.unwrap_or_else(|_| {
+            Err(ChangeError::Unknown {
+                reason: Gone.to_string(),
+            })
+        })
     }
 
     /// Asks replicas something and waits until all have answered, or `timeout` has passed.
@@ -76,7 +90,15 @@ impl Fleet {
     /// [`Gone`] while the process ends.
     pub async fn gather(&self, ask: Ask, from: From, timeout: Duration) -> Result<Gathered, Gone> {
         let (done, gathered) = oneshot::channel();
-        self.calls.send(Call::Gather { ask, from, timeout, done }).await.map_err(|_| Gone)?;
+        self.calls
+            .send(Call::Gather {
+                ask,
+                from,
+                timeout,
+                done,
+            })
+            .await
+            .map_err(|_| Gone)?;
         gathered.await.map_err(|_| Gone)
     }
 

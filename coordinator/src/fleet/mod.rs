@@ -8,5 +8,6 @@ pub mod gather;
 pub mod handle;
 pub mod reign;
 pub mod replicas;
+mod requests;
 pub mod state;
 mod wire;

@@ -130,11 +130,23 @@ enum Phase {
     /// Reads along; a standby for as long as somebody else has the lock.
     Reading { asked: Option<Instant>, waiting: bool },
     /// Has appended a claim and waits for it to come back.
-    Claiming { epoch: Epoch, deadline: Instant },
+    Claiming { deadline: Instant },
     /// Asks what others know before it believes the log.
-    Asking { asked: Instant, until: Instant, replicas: BTreeSet<InstanceId>, others: BTreeSet<SessionId>, told: Vec<Known> },
+    Asking {
+        asked: Instant,
+        until: Instant,
+        replicas: BTreeSet<InstanceId>,
+        others: BTreeSet<SessionId>,
+        told: Vec<Known>,
+    },
     /// Has appended something under its own epoch and waits for it to come back.
-    Writing { seq: u64, deadline: Instant, confirmed: bool, echoed: bool, first: bool },
+    Writing {
+        seq: u64,
+        deadline: Instant,
+        confirmed: bool,
+        echoed: bool,
+        first: bool,
+    },
     /// May accept a change.
     Leading { written: Instant },
 }
@@ -183,7 +195,10 @@ impl Reign {
             last_record: now,
             epoch: Epoch(0),
             seq: 0,
-            phase: Phase::Reading { asked: None, waiting: false },
+            phase: Phase::Reading {
+                asked: None,
+                waiting: false,
+            },
         }
     }
 
@@ -234,7 +249,10 @@ impl Reign {
     /// Returns what the next session must remember of this one.
     pub fn into_memory(self) -> Memory {
         let floor = self.memory.floor.max(self.view.epoch());
-        Memory { floor, known: self.known() }
+        Memory {
+            floor,
+            known: self.known(),
+        }
     }
 
     /// Names the other coordinators that were heard of lately.
@@ -263,7 +281,12 @@ impl Reign {
             ReignEvent::Record { offset, entry } => self.record(offset, *entry, now),
             ReignEvent::Lock { held } => self.lock(held, now),
             ReignEvent::Confirmed => self.confirmed(now),
-            ReignEvent::Told { replica, session, standing, state } => self.told(replica, session, standing, state, now),
+            ReignEvent::Told {
+                replica,
+                session,
+                standing,
+                state,
+            } => self.told(replica, &session, standing, state, now),
             ReignEvent::Heard { standing } => self.heard(&standing),
             ReignEvent::Tick => self.tick(now),
         }
@@ -276,11 +299,20 @@ impl Reign {
         match (&mut self.phase, verdict, ours) {
             (Phase::Claiming { .. }, Verdict::Ignored, true) => {
                 // Somebody else claimed first. Read on, and try again once it is quiet.
-                self.phase = Phase::Reading { asked: None, waiting: false };
+                self.phase = Phase::Reading {
+                    asked: None,
+                    waiting: false,
+                };
                 Vec::new()
             }
             (Phase::Claiming { .. }, _, true) if kind == EntryKind::Claim => self.ask_first(now),
-            (Phase::Writing { seq: written, echoed, .. }, Verdict::State, true) if *written == seq => {
+            (
+                Phase::Writing {
+                    seq: written, echoed, ..
+                },
+                Verdict::State,
+                true,
+            ) if *written == seq => {
                 *echoed = true;
                 self.written(now)
             }
@@ -290,21 +322,28 @@ impl Reign {
                 Verdict::Claimed | Verdict::State,
                 false,
             ) => {
-                vec![ReignEffect::End(format!("another coordinator has taken over in epoch {}", self.view.epoch()))]
+                vec![ReignEffect::End(format!(
+                    "another coordinator has taken over in epoch {}",
+                    self.view.epoch()
+                ))]
             }
             _ => Vec::new(),
         }
     }
 
     fn lock(&mut self, held: bool, now: Instant) -> Vec<ReignEffect> {
-        let Phase::Reading { waiting, .. } = &mut self.phase else { return Vec::new() };
+        let Phase::Reading { waiting, .. } = &mut self.phase else {
+            return Vec::new();
+        };
         *waiting = !held;
         if held { vec![self.claim(now)] } else { Vec::new() }
     }
 
     fn claim(&mut self, now: Instant) -> ReignEffect {
         self.epoch = self.view.epoch().max(self.memory.floor).next();
-        self.phase = Phase::Claiming { epoch: self.epoch, deadline: now + self.rules.operation_timeout };
+        self.phase = Phase::Claiming {
+            deadline: now + self.rules.operation_timeout,
+        };
         let entry = LogEntry {
             schema: SCHEMA,
             epoch: self.epoch,
@@ -324,7 +363,11 @@ impl Reign {
     }
 
     fn ask_first(&mut self, now: Instant) -> Vec<ReignEffect> {
-        let patience = if self.known().is_some() { self.rules.ask_timeout } else { self.rules.genesis_timeout };
+        let patience = if self.known().is_some() {
+            self.rules.ask_timeout
+        } else {
+            self.rules.genesis_timeout
+        };
         self.phase = Phase::Asking {
             asked: now,
             until: now + patience,
@@ -338,7 +381,7 @@ impl Reign {
     fn told(
         &mut self,
         replica: Option<InstanceId>,
-        session: SessionId,
+        session: &SessionId,
         standing: Option<Standing>,
         state: Option<DesiredState>,
         now: Instant,
@@ -346,15 +389,27 @@ impl Reign {
         if let Some(standing) = &standing {
             self.memory.floor = self.memory.floor.max(standing.epoch);
         }
-        let Phase::Asking { replicas, others, told, until, .. } = &mut self.phase else { return Vec::new() };
+        let Phase::Asking {
+            replicas,
+            others,
+            told,
+            until,
+            ..
+        } = &mut self.phase
+        else {
+            return Vec::new();
+        };
         if let (Some(standing), Some(state)) = (standing, state) {
-            told.push(Known { standing, state: Arc::new(state) });
+            told.push(Known {
+                standing,
+                state: Arc::new(state),
+            });
             // Somebody knows something: the fleet does not begin, so there is no need to wait that long.
             *until = (*until).min(now + self.rules.ask_timeout);
         }
         match replica {
             Some(replica) => drop(replicas.insert(replica)),
-            None => drop(others.remove(&session)),
+            None => drop(others.remove(session)),
         }
         let everybody = replicas.len() >= self.rules.replica_count as usize && others.is_empty();
         if everybody { self.believe(now) } else { Vec::new() }
@@ -362,7 +417,9 @@ impl Reign {
 
     /// Everybody who could be asked has answered, or had the time to.
     fn believe(&mut self, now: Instant) -> Vec<ReignEffect> {
-        let Phase::Asking { told, .. } = &mut self.phase else { return Vec::new() };
+        let Phase::Asking { told, .. } = &mut self.phase else {
+            return Vec::new();
+        };
         let told = std::mem::take(told);
         if self.memory.floor >= self.epoch {
             // Somebody has seen a higher epoch than the log has: it was lost and begun anew. Claim above it, ask again.
@@ -371,15 +428,28 @@ impl Reign {
         let held = self.view.held().map(known);
         let mut state = held.clone();
         for other in self.memory.known.iter().chain(&told) {
-            let more = other.standing.knows_more_than(state.as_ref().map(|known| &known.standing));
-            if more && state.as_ref().is_none_or(|known| known.standing.digest != other.standing.digest) {
+            let more = other
+                .standing
+                .knows_more_than(state.as_ref().map(|known| &known.standing));
+            if more
+                && state
+                    .as_ref()
+                    .is_none_or(|known| known.standing.digest != other.standing.digest)
+            {
                 let merged = match &state {
                     // Nothing in the log: what they know is taken as it is.
                     None => (*other.state).clone(),
                     Some(ours) => ours.state.merge(&other.state),
                 };
-                let standing = Standing { epoch: self.epoch, revision: merged.revision, digest: merged.digest() };
-                state = Some(Known { standing, state: Arc::new(merged) });
+                let standing = Standing {
+                    epoch: self.epoch,
+                    revision: merged.revision,
+                    digest: merged.digest(),
+                };
+                state = Some(Known {
+                    standing,
+                    state: Arc::new(merged),
+                });
             }
         }
         let (change, state) = match (&held, state) {
@@ -401,7 +471,9 @@ impl Reign {
 
     fn heard(&mut self, standing: &Standing) -> Vec<ReignEffect> {
         self.memory.floor = self.memory.floor.max(standing.epoch);
-        let Phase::Leading { .. } = self.phase else { return Vec::new() };
+        let Phase::Leading { .. } = self.phase else {
+            return Vec::new();
+        };
         let held = self.view.held().map(|held| &held.standing);
         if standing.knows_more_than(held) {
             return vec![ReignEffect::End(format!(
@@ -421,10 +493,22 @@ impl Reign {
 
     /// Both the confirmation and one's own entry are needed: the first says stored, the second says that it counts.
     fn written(&mut self, now: Instant) -> Vec<ReignEffect> {
-        let Phase::Writing { confirmed: true, echoed: true, first, .. } = self.phase else { return Vec::new() };
+        let Phase::Writing {
+            confirmed: true,
+            echoed: true,
+            first,
+            ..
+        } = self.phase
+        else {
+            return Vec::new();
+        };
         self.phase = Phase::Leading { written: now };
         self.memory.known = self.view.held().map(known);
-        vec![if first { ReignEffect::Led } else { ReignEffect::Committed }]
+        vec![if first {
+            ReignEffect::Led
+        } else {
+            ReignEffect::Committed
+        }]
     }
 
     fn tick(&mut self, now: Instant) -> Vec<ReignEffect> {
@@ -438,8 +522,10 @@ impl Reign {
                 }
                 Vec::new()
             }
-            Phase::Claiming { deadline, .. } | Phase::Writing { deadline, .. } if *deadline <= now => {
-                vec![ReignEffect::End("an entry did not come back from the log in time".to_owned())]
+            Phase::Claiming { deadline } | Phase::Writing { deadline, .. } if *deadline <= now => {
+                vec![ReignEffect::End(
+                    "an entry did not come back from the log in time".to_owned(),
+                )]
             }
             Phase::Asking { until, .. } if *until <= now => self.believe(now),
             Phase::Asking { asked, .. } if now.saturating_duration_since(*asked) >= ASK_AGAIN => {
@@ -454,7 +540,9 @@ impl Reign {
     }
 
     fn rewrite(&mut self, now: Instant) -> Vec<ReignEffect> {
-        let Some(held) = self.view.held() else { return Vec::new() };
+        let Some(held) = self.view.held() else {
+            return Vec::new();
+        };
         let proposal = Proposal {
             state: (*held.state).clone(),
             change: Change::Takeover,
@@ -469,7 +557,13 @@ impl Reign {
 
     fn write(&mut self, entry: LogEntry, first: bool, now: Instant) -> ReignEffect {
         let deadline = now + self.rules.operation_timeout;
-        self.phase = Phase::Writing { seq: entry.seq, deadline, confirmed: false, echoed: false, first };
+        self.phase = Phase::Writing {
+            seq: entry.seq,
+            deadline,
+            confirmed: false,
+            echoed: false,
+            first,
+        };
         ReignEffect::Append(Box::new(entry))
     }
 
@@ -505,5 +599,8 @@ impl Reign {
 }
 
 fn known(held: &Held) -> Known {
-    Known { standing: held.standing.clone(), state: held.state.clone() }
+    Known {
+        standing: held.standing.clone(),
+        state: held.state.clone(),
+    }
 }

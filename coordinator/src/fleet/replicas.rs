@@ -53,7 +53,11 @@ pub struct Replicas {
 impl Replicas {
     /// Expects `expected` replicas that report every `report_interval`.
     pub fn new(expected: u32, report_interval: Duration) -> Self {
-        Self { heard: BTreeMap::new(), expected, report_interval }
+        Self {
+            heard: BTreeMap::new(),
+            expected,
+            report_interval,
+        }
     }
 
     /// Takes a report; one that was overtaken by a later one of the same session is dropped.
@@ -66,7 +70,13 @@ impl Replicas {
         {
             return false;
         }
-        self.heard.insert(report.instance_id.clone(), Replica { report: Arc::new(report), heard_at: now });
+        self.heard.insert(
+            report.instance_id.clone(),
+            Replica {
+                report: Arc::new(report),
+                heard_at: now,
+            },
+        );
         true
     }
 
@@ -74,7 +84,8 @@ impl Replicas {
     pub fn forget(&mut self, now: Instant) {
         let limit = self.report_interval * FORGOTTEN_AFTER;
         let expected = self.expected_ids();
-        self.heard.retain(|id, replica| expected.contains(id) || now.saturating_duration_since(replica.heard_at) < limit);
+        self.heard
+            .retain(|id, replica| expected.contains(id) || now.saturating_duration_since(replica.heard_at) < limit);
     }
 
     /// How many replicas the configuration asks for.
@@ -132,7 +143,10 @@ impl Replicas {
     /// Returns the replicas that can be asked now: those that report, surplus ones included, since they run monkeys too.
     pub fn alive(&self, now: Instant) -> BTreeSet<InstanceId> {
         let limit = self.report_interval * SILENT_AFTER;
-        let alive = self.heard.iter().filter(|(_, replica)| now.saturating_duration_since(replica.heard_at) <= limit);
+        let alive = self
+            .heard
+            .iter()
+            .filter(|(_, replica)| now.saturating_duration_since(replica.heard_at) <= limit);
         alive.map(|(id, _)| id.clone()).collect()
     }
 
@@ -140,7 +154,10 @@ impl Replicas {
     pub fn converged(&self, desired: &DesiredState, newest: &Standing, now: Instant) -> bool {
         let states = self.states(Some(newest), now);
         states.iter().all(|(id, state)| match state {
-            ReplicaState::Ready => self.heard.get(id).is_some_and(|replica| is_settled(&replica.report, desired)),
+            ReplicaState::Ready => self
+                .heard
+                .get(id)
+                .is_some_and(|replica| is_settled(&replica.report, desired)),
             ReplicaState::Surplus => true,
             ReplicaState::Behind | ReplicaState::Silent | ReplicaState::Missing => false,
         })
@@ -148,7 +165,9 @@ impl Replicas {
 }
 
 fn acts_on(report: &Report, newest: Option<&Standing>) -> bool {
-    let (Some(theirs), Some(newest)) = (&report.standing, newest) else { return false };
+    let (Some(theirs), Some(newest)) = (&report.standing, newest) else {
+        return false;
+    };
     report.phase == ReplicaPhase::Running && theirs.revision >= newest.revision
 }
 
@@ -166,36 +185,51 @@ fn is_settled(report: &Report, desired: &DesiredState) -> bool {
 ///
 /// `desired` is the newest state: where it has moved on, the change counts as applied, for nobody waits for it any more.
 pub fn outcome(report: &Report, revision: Revision, change: &Change, desired: &DesiredState) -> ReplicaOutcome {
-    let acts = report.standing.as_ref().is_some_and(|standing| standing.revision >= revision);
+    let acts = report
+        .standing
+        .as_ref()
+        .is_some_and(|standing| standing.revision >= revision);
     if !acts {
         return ReplicaOutcome::Pending;
     }
     let each: Vec<ReplicaOutcome> = match change {
         Change::Start { flock } => vec![started(report, revision, flock, desired)],
         Change::Stop { flocks } => flocks.iter().map(|flock| stopped(report, revision, flock)).collect(),
-        Change::Refresh { flocks, .. } => flocks.iter().map(|flock| refreshed(report, revision, flock, desired)).collect(),
-        Change::Autostart { started: starts, stopped: stops } => starts
+        Change::Refresh { flocks, .. } => flocks
+            .iter()
+            .map(|flock| refreshed(report, revision, flock, desired))
+            .collect(),
+        Change::Autostart {
+            started: starts,
+            stopped: stops,
+        } => starts
             .iter()
             .map(|flock| started(report, revision, flock, desired))
             .chain(stops.iter().map(|flock| stopped(report, revision, flock)))
             .collect(),
         Change::Begin | Change::Takeover | Change::Recover => Vec::new(),
     };
-    let failed = each.iter().find(|outcome| matches!(outcome, ReplicaOutcome::Failed { .. }));
+    let failed = each
+        .iter()
+        .find(|outcome| matches!(outcome, ReplicaOutcome::Failed { .. }));
     let pending = each.iter().find(|outcome| matches!(outcome, ReplicaOutcome::Pending));
     failed.or(pending).cloned().unwrap_or(ReplicaOutcome::Applied)
 }
 
 fn started(report: &Report, revision: Revision, flock: &FlockName, desired: &DesiredState) -> ReplicaOutcome {
-    if desired.flocks.get(flock).is_none_or(|newest| newest.generation > revision) {
+    if desired
+        .flocks
+        .get(flock)
+        .is_none_or(|newest| newest.generation > revision)
+    {
         return ReplicaOutcome::Applied;
     }
     match report.flocks.get(flock) {
         Some(runs) if runs.generation >= revision => match runs.phase {
             FlockPhase::Running | FlockPhase::Ended => ReplicaOutcome::Applied,
-            FlockPhase::Failed => {
-                ReplicaOutcome::Failed { error: runs.error.clone().unwrap_or_else(|| "it did not start".to_owned()) }
-            }
+            FlockPhase::Failed => ReplicaOutcome::Failed {
+                error: runs.error.clone().unwrap_or_else(|| "it did not start".to_owned()),
+            },
             FlockPhase::Starting | FlockPhase::Stopping => ReplicaOutcome::Pending,
         },
         _ => ReplicaOutcome::Pending,
@@ -235,7 +269,10 @@ pub struct FlockSum {
 impl Replicas {
     /// Sums what the replicas last reported of a flock, of the given generation alone.
     pub fn sum(&self, name: &FlockName, generation: Revision) -> FlockSum {
-        let reports = self.heard.values().filter_map(|replica| replica.report.flocks.get(name));
+        let reports = self
+            .heard
+            .values()
+            .filter_map(|replica| replica.report.flocks.get(name));
         let mut sum = FlockSum::default();
         for report in reports.filter(|report| report.generation == generation) {
             sum.monkey_count += report.monkey_count();
@@ -260,7 +297,11 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn standing(revision: u64) -> Standing {
-        Standing { epoch: Epoch(1), revision: Revision(revision), digest: String::new() }
+        Standing {
+            epoch: Epoch(1),
+            revision: Revision(revision),
+            digest: String::new(),
+        }
     }
 
     fn report(id: &str, seq: u64, revision: u64) -> Report {
@@ -311,7 +352,10 @@ mod tests {
             ("2", ReplicaState::Missing),
             ("7", ReplicaState::Surplus),
         ];
-        assert_eq!(states(&replicas, 5, now), expected.map(|(id, state)| (id.to_owned(), state)));
+        assert_eq!(
+            states(&replicas, 5, now),
+            expected.map(|(id, state)| (id.to_owned(), state))
+        );
         let late = states(&replicas, 5, now + SECOND * 4);
         assert_eq!(late[0].1, ReplicaState::Silent);
         assert_eq!(late[2].1, ReplicaState::Missing);
@@ -327,7 +371,11 @@ mod tests {
         let ids: Vec<_> = replicas.expected_ids().into_iter().map(String::from).collect();
         assert_eq!(ids, ["0", "blue"]);
         replicas.hear(report("green", 0, 1), now);
-        assert!(states(&replicas, 1, now).iter().all(|(_, state)| *state == ReplicaState::Ready));
+        assert!(
+            states(&replicas, 1, now)
+                .iter()
+                .all(|(_, state)| *state == ReplicaState::Ready)
+        );
     }
 
     #[test]
@@ -343,23 +391,33 @@ mod tests {
 
     #[test]
     fn a_start_is_applied_when_the_flock_runs_and_failed_when_it_cannot() {
-        let change = Change::Start { flock: "a".parse().unwrap() };
+        let change = Change::Start {
+            flock: "a".parse().unwrap(),
+        };
         let mut desired = DesiredState::default();
         let changed = |report: &Report, desired: &DesiredState| outcome(report, Revision(5), &change, desired);
         let mut report = report("0", 0, 5);
-        assert_eq!(changed(&report, &desired), ReplicaOutcome::Applied, "nobody wants the flock any more");
+        assert_eq!(
+            changed(&report, &desired),
+            ReplicaOutcome::Applied,
+            "nobody wants the flock any more"
+        );
         let config = mobu_fleet::domain::flock::FlockConfig::parse(&serde_json::json!({
             "name": "a", "count": 1, "user_spec": {"username_prefix": "bot-mobu-x"}, "scopes": [],
             "business": {"type": "EmptyLoop"},
         }))
         .unwrap();
         desired.revision = Revision(4);
-        let start = mobu_fleet::domain::desired::Command::Start(config);
+        let start = mobu_fleet::domain::desired::Command::Start(Box::new(config));
         desired = desired.apply(&start, Timestamp::UNIX_EPOCH).unwrap().unwrap().state;
         assert_eq!(changed(&report, &desired), ReplicaOutcome::Pending);
-        report.flocks.insert("a".parse().unwrap(), flock(5, FlockPhase::Starting));
+        report
+            .flocks
+            .insert("a".parse().unwrap(), flock(5, FlockPhase::Starting));
         assert_eq!(changed(&report, &desired), ReplicaOutcome::Pending);
-        report.flocks.insert("a".parse().unwrap(), flock(5, FlockPhase::Running));
+        report
+            .flocks
+            .insert("a".parse().unwrap(), flock(5, FlockPhase::Running));
         assert_eq!(changed(&report, &desired), ReplicaOutcome::Applied);
         report.flocks.insert("a".parse().unwrap(), flock(5, FlockPhase::Failed));
         assert!(matches!(changed(&report, &desired), ReplicaOutcome::Failed { .. }));
@@ -369,12 +427,22 @@ mod tests {
 
     #[test]
     fn a_stop_is_applied_when_the_flock_is_gone() {
-        let change = Change::Stop { flocks: vec!["a".parse().unwrap()] };
+        let change = Change::Stop {
+            flocks: vec!["a".parse().unwrap()],
+        };
         let desired = DesiredState::default();
         let mut report = report("0", 0, 5);
-        report.flocks.insert("a".parse().unwrap(), flock(4, FlockPhase::Stopping));
-        assert_eq!(outcome(&report, Revision(5), &change, &desired), ReplicaOutcome::Pending);
+        report
+            .flocks
+            .insert("a".parse().unwrap(), flock(4, FlockPhase::Stopping));
+        assert_eq!(
+            outcome(&report, Revision(5), &change, &desired),
+            ReplicaOutcome::Pending
+        );
         report.flocks.clear();
-        assert_eq!(outcome(&report, Revision(5), &change, &desired), ReplicaOutcome::Applied);
+        assert_eq!(
+            outcome(&report, Revision(5), &change, &desired),
+            ReplicaOutcome::Applied
+        );
     }
 }

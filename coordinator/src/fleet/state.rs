@@ -13,7 +13,7 @@ use mobu_fleet::domain::messages::{
     Standing,
 };
 use mobu_fleet::domain::users;
-use mobu_fleet::link::MAX_PAYLOAD;
+use mobu_fleet::link::{MAX_PAYLOAD, SessionHealth};
 use mobu_fleet::runtime::clock::{Instant, wall};
 use tracing::{info, warn};
 
@@ -59,8 +59,6 @@ pub enum Effect {
     Announce(Announcement),
     /// Ask everybody what desired state they know.
     AskAll(Query),
-    /// Answer another coordinator's question.
-    Answer(Box<Answer>),
     /// Tell the other coordinators that this one is there.
     Present(CoordinatorReport),
     /// Begin to take requests.
@@ -152,6 +150,12 @@ pub struct Status {
     pub peers: BTreeMap<SessionId, Peer>,
     /// Whether every expected replica runs what it should.
     pub converged: bool,
+    /// How the session with the broker is doing.
+    pub link: SessionHealth,
+    /// Messages that could not be used, since the start.
+    pub unusable_messages: u64,
+    /// Answers that came too late or twice, since the start.
+    pub late_answers: u64,
     /// When this was put together.
     pub at: Instant,
 }
@@ -169,13 +173,21 @@ impl Status {
 
     /// Returns how old a replica's last report is, or `None` if it never reported.
     pub fn age(&self, id: &InstanceId) -> Option<Duration> {
-        self.replica(id).map(|replica| self.at.saturating_duration_since(replica.heard_at))
+        self.replica(id)
+            .map(|replica| self.at.saturating_duration_since(replica.heard_at))
     }
 
     /// Returns what each replica that was heard of has made of a past change.
     pub fn outcomes(&self, past: &PastChange) -> BTreeMap<InstanceId, ReplicaOutcome> {
         let heard = self.replicas.heard().iter();
-        heard.map(|(id, replica)| (id.clone(), outcome(&replica.report, past.revision, &past.change, &self.desired))).collect()
+        heard
+            .map(|(id, replica)| {
+                (
+                    id.clone(),
+                    outcome(&replica.report, past.revision, &past.change, &self.desired),
+                )
+            })
+            .collect()
     }
 }
 
@@ -218,19 +230,37 @@ impl FleetState {
         reason.clone_into(&mut self.trouble);
         let mut effects = Vec::new();
         if let Some((waiting, _)) = self.writing.take() {
-            let error = ChangeError::Unknown { reason: reason.to_owned() };
-            effects.push(Effect::Settle { asker: waiting.asker, wait: false, result: Err(error) });
+            let error = ChangeError::Unknown {
+                reason: reason.to_owned(),
+            };
+            effects.push(Effect::Settle {
+                asker: waiting.asker,
+                wait: false,
+                result: Err(error),
+            });
         }
         for waiting in std::mem::take(&mut self.wishes) {
-            let error = ChangeError::NotLeading { reason: reason.to_owned() };
-            effects.push(Effect::Settle { asker: waiting.asker, wait: false, result: Err(error) });
+            let error = ChangeError::NotLeading {
+                reason: reason.to_owned(),
+            };
+            effects.push(Effect::Settle {
+                asker: waiting.asker,
+                wait: false,
+                result: Err(error),
+            });
         }
         effects
     }
 
     /// The log has a further entry.
     pub fn record(&mut self, offset: u64, entry: LogEntry, now: Instant) -> Vec<Effect> {
-        self.reign(ReignEvent::Record { offset, entry: Box::new(entry) }, now)
+        self.reign(
+            ReignEvent::Record {
+                offset,
+                entry: Box::new(entry),
+            },
+            now,
+        )
     }
 
     /// The lock was asked for.
@@ -246,7 +276,9 @@ impl FleetState {
     /// A replica has reported.
     pub fn report(&mut self, report: Report, now: Instant) -> Vec<Effect> {
         let standing = report.standing.clone();
-        if report.replica_count != self.rules.reign.replica_count {
+        let known = self.replicas.heard().get(&report.instance_id);
+        let is_new = known.is_none_or(|known| known.report.session != report.session);
+        if is_new && report.replica_count != self.rules.reign.replica_count {
             warn!(
                 replica.id = %report.instance_id,
                 "replica {} is configured for a fleet of {}, this coordinator for {}",
@@ -270,26 +302,36 @@ impl FleetState {
             return Vec::new();
         }
         let standing = report.standing.clone();
-        self.peers.insert(report.session.clone(), Peer { report, heard_at: now });
+        self.peers
+            .insert(report.session.clone(), Peer { report, heard_at: now });
         standing.map_or_else(Vec::new, |standing| self.reign(ReignEvent::Heard { standing }, now))
     }
 
     /// Somebody has answered what desired state they know.
     pub fn told(&mut self, answer: Answer, now: Instant) -> Vec<Effect> {
-        let AnswerBody::State { standing, state } = answer.body else { return Vec::new() };
-        let event = ReignEvent::Told { replica: answer.instance_id, session: answer.session, standing, state };
+        let AnswerBody::State { standing, state } = answer.body else {
+            return Vec::new();
+        };
+        let event = ReignEvent::Told {
+            replica: answer.instance_id,
+            session: answer.session,
+            standing,
+            state,
+        };
         self.reign(event, now)
     }
 
     /// Another coordinator asks what desired state this one knows.
-    pub fn asked(&self, query: &Query) -> Option<Effect> {
+    pub fn asked(&self, query: &Query) -> Option<Answer> {
         let Ask::State { above } = &query.ask else { return None };
         if self.reign.as_ref().is_some_and(|reign| *reign.owner() == query.owner) {
             return None;
         }
         let known = self.known();
-        let state = known.as_ref().filter(|known| known.standing.knows_more_than(above.as_ref()));
-        Some(Effect::Answer(Box::new(Answer {
+        let state = known
+            .as_ref()
+            .filter(|known| known.standing.knows_more_than(above.as_ref()));
+        Some(Answer {
             schema: SCHEMA,
             instance_id: None,
             session: self.rules.session.clone(),
@@ -299,21 +341,27 @@ impl FleetState {
                 standing: known.as_ref().map(|known| known.standing.clone()),
                 state: state.map(|known| (*known.state).clone()),
             },
-        })))
+        })
     }
 
     /// Somebody wants a change.
     pub fn wish(&mut self, wish: Wish, asker: Asker, now: Instant) -> Vec<Effect> {
         let wait = wish.wait;
         let refused = if !self.is_leading() {
-            Some(ChangeError::NotLeading { reason: self.why_not_leading() })
+            Some(ChangeError::NotLeading {
+                reason: self.why_not_leading(),
+            })
         } else if self.wishes.len() >= MOST_WISHES {
             Some(ChangeError::Overloaded)
         } else {
             None
         };
         if let Some(error) = refused {
-            return vec![Effect::Settle { asker, wait, result: Err(error) }];
+            return vec![Effect::Settle {
+                asker,
+                wait,
+                result: Err(error),
+            }];
         }
         self.wishes.push_back(Waiting { wish, asker });
         self.propose(now)
@@ -323,7 +371,8 @@ impl FleetState {
     pub fn tick(&mut self, now: Instant) -> Vec<Effect> {
         self.replicas.forget(now);
         let silent = self.rules.report_interval * 3;
-        self.peers.retain(|_, peer| now.saturating_duration_since(peer.heard_at) <= silent);
+        self.peers
+            .retain(|_, peer| now.saturating_duration_since(peer.heard_at) <= silent);
         let others: BTreeSet<SessionId> = self.peers.keys().cloned().collect();
         if let Some(reign) = &mut self.reign {
             reign.set_others(others);
@@ -340,6 +389,19 @@ impl FleetState {
         self.reign.as_ref().is_some_and(Reign::is_leading)
     }
 
+    /// Returns whether a change is under way to the log.
+    pub fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    /// Returns what an event stream would tell: two equal shapes look the same from outside.
+    pub fn shape(&self, now: Instant) -> (&'static str, u64, Vec<(InstanceId, ReplicaState)>) {
+        let standing = self.known().map(|known| known.standing);
+        let states = self.replicas.states(standing.as_ref(), now).into_iter().collect();
+        let stage = self.reign.as_ref().map_or("offline", Reign::stage);
+        (stage, standing.map_or(0, |standing| standing.revision.0), states)
+    }
+
     /// Returns the replicas that can be asked something now.
     pub fn alive(&self, now: Instant) -> BTreeSet<InstanceId> {
         self.replicas.alive(now)
@@ -347,7 +409,9 @@ impl FleetState {
 
     /// Returns who this coordinator is in the log, or a name that nobody has while it has no session.
     pub fn owner(&self) -> Owner {
-        self.reign.as_ref().map_or_else(|| Owner::new(""), |reign| reign.owner().clone())
+        self.reign
+            .as_ref()
+            .map_or_else(|| Owner::new(""), |reign| reign.owner().clone())
     }
 
     /// Returns everything that is known now.
@@ -355,27 +419,43 @@ impl FleetState {
         let known = self.known();
         let standing = known.as_ref().map(|known| known.standing.clone());
         let desired = known.map_or_else(Arc::default, |known| known.state);
-        let converged = standing.as_ref().is_some_and(|standing| self.replicas.converged(&desired, standing, now));
+        let converged = standing
+            .as_ref()
+            .is_some_and(|standing| self.replicas.converged(&desired, standing, now));
         Status {
             fleet: self.rules.fleet.clone(),
             session: self.rules.session.clone(),
             version: self.rules.version.clone(),
             stage: self.reign.as_ref().map_or("offline", Reign::stage),
             trouble: self.reign.is_none().then(|| self.trouble.clone()),
-            epoch: self.reign.as_ref().map_or(Epoch(0), |reign| reign.view().epoch()).max(self.memory.floor),
+            epoch: self
+                .reign
+                .as_ref()
+                .map_or(Epoch(0), |reign| reign.view().epoch())
+                .max(self.memory.floor),
             states: self.replicas.states(standing.as_ref(), now),
             standing,
             desired,
-            history: self.reign.as_ref().map_or_else(Vec::new, |reign| reign.view().history().iter().cloned().collect()),
+            history: self
+                .reign
+                .as_ref()
+                .map_or_else(Vec::new, |reign| reign.view().history().iter().cloned().collect()),
             replicas: self.replicas.clone(),
             peers: self.peers.clone(),
             converged,
+            link: SessionHealth::Closed {
+                reason: self.trouble.clone(),
+            },
+            unusable_messages: 0,
+            late_answers: 0,
             at: now,
         }
     }
 
     fn known(&self) -> Option<super::reign::Known> {
-        self.reign.as_ref().map_or_else(|| self.memory.known.clone(), Reign::known)
+        self.reign
+            .as_ref()
+            .map_or_else(|| self.memory.known.clone(), Reign::known)
     }
 
     fn why_not_leading(&self) -> String {
@@ -389,7 +469,9 @@ impl FleetState {
     }
 
     fn reign(&mut self, event: ReignEvent, now: Instant) -> Vec<Effect> {
-        let Some(reign) = &mut self.reign else { return Vec::new() };
+        let Some(reign) = &mut self.reign else {
+            return Vec::new();
+        };
         let decided = reign.handle(event, now);
         self.carry_out(decided, now)
     }
@@ -426,9 +508,14 @@ impl FleetState {
     }
 
     fn autostart(&mut self, now: Instant) -> Vec<Effect> {
-        let Some(flocks) = self.rules.autostart.clone() else { return Vec::new() };
+        let Some(flocks) = self.rules.autostart.clone() else {
+            return Vec::new();
+        };
         let wish = Wish {
-            command: Command::Autostart { flocks, stop_others: true },
+            command: Command::Autostart {
+                flocks,
+                stop_others: true,
+            },
             by: "coordinator".to_owned(),
             source: Source::Autostart,
             request_id: None,
@@ -455,15 +542,30 @@ impl FleetState {
                             effects.extend(self.carry_out(decided, now));
                         }
                         Err(size) => {
-                            let error = ChangeError::TooLarge { size, limit: MAX_PAYLOAD };
-                            effects.push(Effect::Settle { asker: waiting.asker, wait, result: Err(error) });
+                            let error = ChangeError::TooLarge {
+                                size,
+                                limit: MAX_PAYLOAD,
+                            };
+                            effects.push(Effect::Settle {
+                                asker: waiting.asker,
+                                wait,
+                                result: Err(error),
+                            });
                         }
                     }
                 }
                 Ok(Decision::Done(outcome)) => {
-                    effects.push(Effect::Settle { asker: waiting.asker, wait: false, result: Ok(*outcome) });
+                    effects.push(Effect::Settle {
+                        asker: waiting.asker,
+                        wait: false,
+                        result: Ok(*outcome),
+                    });
                 }
-                Err(error) => effects.push(Effect::Settle { asker: waiting.asker, wait, result: Err(error) }),
+                Err(error) => effects.push(Effect::Settle {
+                    asker: waiting.asker,
+                    wait,
+                    result: Err(error),
+                }),
             }
         }
         effects
@@ -475,7 +577,12 @@ impl FleetState {
             let reign = self.reign.as_ref().expect("a leader has a session");
             let before = reign.view().request_ids().iter().find(|(known, _)| known == request_id);
             if let Some((_, revision)) = before {
-                return Ok(Decision::Done(Box::new(self.outcome(*revision, None, &held.state, now))));
+                return Ok(Decision::Done(Box::new(self.outcome(
+                    *revision,
+                    None,
+                    &held.state,
+                    now,
+                ))));
             }
         }
         if let Command::Start(config) = &wish.command {
@@ -483,7 +590,12 @@ impl FleetState {
             users::check_fleet_rules(config, self.rules.reign.replica_count, &ids)?;
         }
         match held.state.apply(&wish.command, wall())? {
-            None => Ok(Decision::Done(Box::new(self.outcome(held.standing.revision, None, &held.state, now)))),
+            None => Ok(Decision::Done(Box::new(self.outcome(
+                held.standing.revision,
+                None,
+                &held.state,
+                now,
+            )))),
             Some(changed) if wish.dry_run => {
                 let outcome = self.outcome(changed.state.revision, Some(changed.change), &changed.state, now);
                 Ok(Decision::Done(Box::new(outcome)))
@@ -506,18 +618,28 @@ impl FleetState {
             None => BTreeMap::new(),
             Some(change) => {
                 let alive = self.replicas.heard().iter().filter(|(id, _)| alive.contains(*id));
-                alive.map(|(id, replica)| (id.clone(), outcome(&replica.report, revision, change, desired))).collect()
+                alive
+                    .map(|(id, replica)| (id.clone(), outcome(&replica.report, revision, change, desired)))
+                    .collect()
             }
         };
-        Outcome { revision, change, replicas, states: self.replicas.states(newest.as_ref(), now) }
+        Outcome {
+            revision,
+            change,
+            replicas,
+            states: self.replicas.states(newest.as_ref(), now),
+        }
     }
 
     fn committed(&mut self, waiting: Waiting, change: Change, now: Instant) -> Vec<Effect> {
         let held = self.known().expect("a change was committed, so there is a state");
         let revision = held.standing.revision;
         info!(
-            revision = revision.0, control.kind = change_kind(&change),
-            "revision {revision} accepted: {} by {}", change_kind(&change), waiting.wish.by
+            revision = revision.0,
+            control.kind = change_kind(&change),
+            "revision {revision} accepted: {} by {}",
+            change_kind(&change),
+            waiting.wish.by
         );
         let Waiting { wish, asker } = waiting;
         match asker {
@@ -530,7 +652,11 @@ impl FleetState {
                 });
                 let outcome = self.outcome(revision, Some(change.clone()), &held.state, now);
                 let asker = Asker::Request(delivery);
-                let mut effects = vec![Effect::Settle { asker, wait: wish.wait, result: Ok(outcome) }];
+                let mut effects = vec![Effect::Settle {
+                    asker,
+                    wait: wish.wait,
+                    result: Ok(outcome),
+                }];
                 if let Some(asker) = applied.filter(|_| wish.wait) {
                     effects.extend(self.wait(revision, change, asker, now));
                 }
@@ -539,14 +665,27 @@ impl FleetState {
             asker if wish.wait => self.wait(revision, change, asker, now),
             asker => {
                 let outcome = self.outcome(revision, Some(change), &held.state, now);
-                vec![Effect::Settle { asker, wait: false, result: Ok(outcome) }]
+                vec![Effect::Settle {
+                    asker,
+                    wait: false,
+                    result: Ok(outcome),
+                }]
             }
         }
     }
 
     fn wait(&mut self, revision: Revision, change: Change, asker: Asker, now: Instant) -> Vec<Effect> {
-        let patience = if self.applying.len() < MOST_WAITERS { self.rules.apply_timeout } else { Duration::ZERO };
-        self.applying.push(Applying { revision, change, deadline: now + patience, asker });
+        let patience = if self.applying.len() < MOST_WAITERS {
+            self.rules.apply_timeout
+        } else {
+            Duration::ZERO
+        };
+        self.applying.push(Applying {
+            revision,
+            change,
+            deadline: now + patience,
+            asker,
+        });
         self.settle_applied(now)
     }
 
@@ -559,7 +698,11 @@ impl FleetState {
         for applying in std::mem::take(&mut self.applying) {
             let outcome = self.outcome(applying.revision, Some(applying.change.clone()), &known.state, now);
             if outcome.is_settled() || applying.deadline <= now {
-                effects.push(Effect::Settle { asker: applying.asker, wait: false, result: Ok(outcome) });
+                effects.push(Effect::Settle {
+                    asker: applying.asker,
+                    wait: false,
+                    result: Ok(outcome),
+                });
             } else {
                 self.applying.push(applying);
             }
@@ -568,11 +711,19 @@ impl FleetState {
     }
 
     fn announce(&mut self, now: Instant, at_once: bool) -> Vec<Effect> {
-        let due = self.announced.is_none_or(|last| now.saturating_duration_since(last) >= self.rules.announce_interval);
-        let Some(reign) = self.reign.as_ref().filter(|reign| reign.is_leading() && (due || at_once)) else {
+        let due = self
+            .announced
+            .is_none_or(|last| now.saturating_duration_since(last) >= self.rules.announce_interval);
+        let Some(reign) = self
+            .reign
+            .as_ref()
+            .filter(|reign| reign.is_leading() && (due || at_once))
+        else {
             return Vec::new();
         };
-        let Some(held) = reign.view().held() else { return Vec::new() };
+        let Some(held) = reign.view().held() else {
+            return Vec::new();
+        };
         self.announced = Some(now);
         vec![Effect::Announce(Announcement {
             schema: SCHEMA,
@@ -584,7 +735,9 @@ impl FleetState {
     }
 
     fn present(&mut self, now: Instant) -> Vec<Effect> {
-        let due = self.presented.is_none_or(|last| now.saturating_duration_since(last) >= self.rules.report_interval);
+        let due = self
+            .presented
+            .is_none_or(|last| now.saturating_duration_since(last) >= self.rules.report_interval);
         if self.reign.is_none() || !due {
             return Vec::new();
         }

@@ -1,0 +1,120 @@
+//! The coordinator's sessions with the broker: two connections that live and die together.
+
+use std::sync::Arc;
+
+use mobu_fleet::link::{
+    Address, Inbox, Link, LinkError, LogRecord, LogStart, Message, ReplyAddress, RequestDelivery, Session,
+    SessionHealth, ended,
+};
+use tokio::sync::watch;
+
+/// What arrives over a wire.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    Entry(LogRecord),
+    Report(Message),
+    Broadcast(Message),
+    Reply(Message),
+    Request(RequestDelivery),
+    Ended(String),
+}
+
+/// Both sessions and their inboxes.
+///
+/// The log, the lock and the requests share one connection, so that a coordinator that cannot write does not keep the lock.
+/// Reports and answers have the other: a flood of them never delays the log.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) log: Arc<dyn Session>,
+    pub(super) side: Arc<dyn Session>,
+    pub(super) reply_to: ReplyAddress,
+    entries: Inbox<LogRecord>,
+    reports: Inbox<Message>,
+    broadcasts: Inbox<Message>,
+    replies: Inbox<Message>,
+    requests: Option<Inbox<RequestDelivery>>,
+    log_health: watch::Receiver<SessionHealth>,
+    side_health: watch::Receiver<SessionHealth>,
+}
+
+impl Wire {
+    /// Connects and opens everything but the requests, which only a leader takes.
+    pub(super) async fn open(link: Arc<dyn Link>, name: String) -> Result<Self, LinkError> {
+        let side: Arc<dyn Session> = Arc::from(link.open(&format!("{name} side")).await?);
+        let reports = side.reports().await?;
+        let broadcasts = side.broadcasts().await?;
+        let (reply_to, replies) = side.replies().await?;
+        let log: Arc<dyn Session> = Arc::from(link.open(&format!("{name} log")).await?);
+        let entries = log.read_log(LogStart::First).await?;
+        let (log_health, side_health) = (log.health(), side.health());
+        Ok(Self {
+            log,
+            side,
+            reply_to,
+            entries,
+            reports,
+            broadcasts,
+            replies,
+            requests: None,
+            log_health,
+            side_health,
+        })
+    }
+
+    /// Begins to take requests.
+    pub(super) fn take_requests(&mut self, requests: Inbox<RequestDelivery>) {
+        self.requests = Some(requests);
+    }
+
+    /// Waits for the next thing that arrives. What comes from the log goes before all else.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub(super) async fn next(&mut self) -> Arrival {
+        let requests = async {
+            match &mut self.requests {
+                Some(requests) => requests.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        let of_log = |reason: String| Arrival::Ended(format!("the connection of the log: {reason}"));
+        let of_side = |reason: String| Arrival::Ended(format!("the connection of the reports: {reason}"));
+        tokio::select! {
+            biased;
+            reason = ended(self.log_health.clone()) => of_log(reason),
+            reason = ended(self.side_health.clone()) => of_side(reason),
+            entry = self.entries.recv() => entry.map_or_else(|| stream_ended("the state log"), Arrival::Entry),
+            reply = self.replies.recv() => reply.map_or_else(|| stream_ended("answers"), Arrival::Reply),
+            message = self.broadcasts.recv() => message.map_or_else(|| stream_ended("broadcasts"), Arrival::Broadcast),
+            report = self.reports.recv() => report.map_or_else(|| stream_ended("reports"), Arrival::Report),
+            request = requests => request.map_or_else(|| stream_ended("requests"), Arrival::Request),
+        }
+    }
+
+    /// Returns how the worse of the two sessions is doing.
+    pub(super) fn health(&self) -> SessionHealth {
+        let log = self.log_health.borrow().clone();
+        if log == SessionHealth::Open {
+            self.side_health.borrow().clone()
+        } else {
+            log
+        }
+    }
+
+    /// Hands over a message whose loss is allowed. Returns whether it was taken.
+    pub(super) fn post(&self, to: Address, message: Message) -> bool {
+        self.side.post(to, message).is_ok()
+    }
+
+    /// Ends both sessions in an orderly way: the lock first, so that a standby need not wait.
+    pub(super) async fn close(self) {
+        self.log.close().await;
+        self.side.close().await;
+    }
+}
+
+/// A stream that ends is a fault: its queue was deleted, or the broker cancelled the consumer.
+fn stream_ended(of: &str) -> Arrival {
+    Arrival::Ended(format!("the stream of {of} ended"))
+}
