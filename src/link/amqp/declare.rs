@@ -1,0 +1,194 @@
+//! Declares what a session uses, before it uses it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, Connection};
+
+use super::errors::{self, code, within};
+use crate::link::LinkError;
+use crate::link::topology::{Argument, Exchange, ExchangeKind, Lifetime, Object, Queue};
+
+/// What holds a connection: a session, or a pool's loan.
+pub(super) trait Connected: fmt::Debug + Send + Sync {
+    /// The connection.
+    fn connection(&self) -> &Connection;
+}
+
+impl Connected for Connection {
+    fn connection(&self) -> &Connection {
+        self
+    }
+}
+
+/// Declares objects once per connection.
+///
+/// A refusal closes the channel it happened on, so each declaration has a channel of its own.
+#[derive(Debug)]
+pub(super) struct Declarations {
+    connection: Arc<dyn Connected>,
+    limit: Duration,
+    /// Names of what this connection has declared already.
+    done: Mutex<BTreeSet<String>>,
+}
+
+impl Declarations {
+    pub(super) fn new(connection: Arc<dyn Connected>, limit: Duration) -> Self {
+        Self {
+            connection,
+            limit,
+            done: Mutex::default(),
+        }
+    }
+
+    /// Opens a channel.
+    pub(super) async fn channel(&self) -> Result<Channel, LinkError> {
+        within(
+            self.limit,
+            "channel.open",
+            self.connection.connection().create_channel(),
+        )
+        .await?
+        .map_err(|error| errors::closed(&error))
+    }
+
+    /// Declares what was not yet declared. Who may not declare a durable object checks that it is there.
+    pub(super) async fn ensure(&self, objects: &[Object]) -> Result<(), LinkError> {
+        for object in objects {
+            let key = key(object);
+            let known = self.done.lock().unwrap_or_else(PoisonError::into_inner).contains(&key);
+            if known {
+                continue;
+            }
+            match object {
+                Object::Exchange(exchange) => self.exchange(exchange).await?,
+                Object::Queue(queue) => self.queue(queue).await?,
+            }
+            self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        }
+        Ok(())
+    }
+
+    /// Forgets that these were declared: one of them is gone.
+    pub(super) fn forget(&self, objects: &[Object]) {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        for object in objects {
+            done.remove(&key(object));
+        }
+    }
+
+    async fn exchange(&self, exchange: &Exchange) -> Result<(), LinkError> {
+        let declare = async |passive| {
+            let channel = self.channel().await?;
+            let options = ExchangeDeclareOptions {
+                passive,
+                durable: true,
+                ..ExchangeDeclareOptions::default()
+            };
+            let name = exchange.name.as_str().into();
+            let declaring = channel.exchange_declare(name, kind(exchange.kind), options, FieldTable::default());
+            self.finish(within(self.limit, "exchange.declare", declaring).await?, channel)
+                .await
+        };
+        match declare(false).await? {
+            Err(error) if errors::reply_code(&error) == Some(code::ACCESS_REFUSED) => {
+                missing(&exchange.name, declare(true).await?)
+            }
+            other => other.map_err(|error| errors::of_object(&exchange.name, &error)),
+        }
+    }
+
+    async fn queue(&self, queue: &Queue) -> Result<(), LinkError> {
+        match self.queue_declare(queue, false).await? {
+            Err(error)
+                if errors::reply_code(&error) == Some(code::ACCESS_REFUSED) && queue.lifetime == Lifetime::Durable =>
+            {
+                // Whoever was allowed to create the queue has bound it too.
+                return missing(&queue.name, self.queue_declare(queue, true).await?);
+            }
+            other => other.map_err(|error| errors::of_object(&queue.name, &error))?,
+        }
+        for binding in &queue.bindings {
+            let channel = self.channel().await?;
+            let binds = channel.queue_bind(
+                queue.name.as_str().into(),
+                binding.exchange.as_str().into(),
+                binding.key.as_str().into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            );
+            let bound = within(self.limit, "queue.bind", binds).await?;
+            self.finish(bound, channel)
+                .await?
+                .map_err(|error| errors::of_object(&queue.name, &error))?;
+        }
+        Ok(())
+    }
+
+    async fn queue_declare(&self, queue: &Queue, passive: bool) -> Result<lapin::Result<()>, LinkError> {
+        let channel = self.channel().await?;
+        let options = QueueDeclareOptions {
+            passive,
+            durable: queue.lifetime == Lifetime::Durable,
+            exclusive: queue.lifetime != Lifetime::Durable,
+            auto_delete: queue.lifetime == Lifetime::ExclusiveAutoDelete,
+            nowait: false,
+        };
+        let declaring = channel.queue_declare(queue.name.as_str().into(), options, arguments(queue));
+        let declared = within(self.limit, "queue.declare", declaring).await?;
+        self.finish(declared.map(drop), channel).await
+    }
+
+    /// Closes a channel that served its purpose; after an error the broker has closed it.
+    async fn finish(&self, outcome: lapin::Result<()>, channel: Channel) -> Result<lapin::Result<()>, LinkError> {
+        if outcome.is_ok() {
+            within(self.limit, "channel.close", channel.close(200, "done".into()))
+                .await?
+                .map_err(|error| errors::closed(&error))?;
+        }
+        Ok(outcome)
+    }
+}
+
+/// An exchange and a queue may share a name.
+fn key(object: &Object) -> String {
+    match object {
+        Object::Exchange(exchange) => format!("exchange {}", exchange.name),
+        Object::Queue(queue) => format!("queue {}", queue.name),
+    }
+}
+
+/// The outcome of looking for an object that this user may not create.
+fn missing(name: &str, outcome: lapin::Result<()>) -> Result<(), LinkError> {
+    outcome.map_err(|error| match errors::reply_code(&error) {
+        // Not `Refused`: it will be there once a coordinator has run.
+        Some(code::NOT_FOUND) => LinkError::Closed {
+            reason: format!("{name} does not exist yet, and this user may not create it: has a coordinator run?"),
+        },
+        _ => errors::of_object(name, &error),
+    })
+}
+
+fn kind(kind: ExchangeKind) -> lapin::ExchangeKind {
+    match kind {
+        ExchangeKind::Direct => lapin::ExchangeKind::Direct,
+        ExchangeKind::Fanout => lapin::ExchangeKind::Fanout,
+        ExchangeKind::Topic => lapin::ExchangeKind::Topic,
+    }
+}
+
+fn arguments(queue: &Queue) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (key, value) in &queue.arguments {
+        let value = match value {
+            Argument::Text(text) => AMQPValue::LongString(text.as_str().into()),
+            Argument::Number(number) => AMQPValue::LongLongInt(*number),
+        };
+        table.insert((*key).into(), value);
+    }
+    table
+}

@@ -1,0 +1,99 @@
+//! What lapin's errors mean to a caller of the link.
+
+use std::time::Duration;
+
+use lapin::ErrorKind;
+
+use crate::link::{BoxError, LinkError};
+
+/// The broker's reply codes that we tell apart.
+pub(super) mod code {
+    /// Missing permission, or a wrong password.
+    pub(crate) const ACCESS_REFUSED: u16 = 403;
+    /// No such exchange or queue.
+    pub(crate) const NOT_FOUND: u16 = 404;
+    /// Another connection has the exclusive queue.
+    pub(crate) const RESOURCE_LOCKED: u16 = 405;
+    /// Declared with other arguments.
+    pub(crate) const PRECONDITION_FAILED: u16 = 406;
+    /// A virtual host that does not exist or is not for this user.
+    pub(crate) const NOT_ALLOWED: u16 = 530;
+}
+
+/// Returns the broker's reply code, if the broker spoke.
+pub(super) fn reply_code(error: &lapin::Error) -> Option<u16> {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => Some(error.get_id()),
+        _ => None,
+    }
+}
+
+/// Returns the error's own words: the broker's without lapin's preface, if the broker spoke.
+pub(super) fn words(error: &lapin::Error) -> String {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => error.get_message().to_string(),
+        _ => error.to_string(),
+    }
+}
+
+/// An error that ends the session.
+pub(super) fn closed(error: &lapin::Error) -> LinkError {
+    LinkError::Closed { reason: words(error) }
+}
+
+/// An error of declaring, binding or consuming `object`.
+pub(super) fn of_object(object: &str, error: &lapin::Error) -> LinkError {
+    match reply_code(error) {
+        Some(code::ACCESS_REFUSED | code::PRECONDITION_FAILED) => LinkError::Refused {
+            object: object.to_owned(),
+            reason: words(error),
+        },
+        Some(code::RESOURCE_LOCKED) => LinkError::NameInUse {
+            name: object.to_owned(),
+        },
+        _ => closed(error),
+    }
+}
+
+/// An error of publishing to the exchange or queue `target`.
+pub(super) fn of_publish(target: &str, error: &lapin::Error) -> LinkError {
+    match reply_code(error) {
+        Some(code::ACCESS_REFUSED) => LinkError::Refused {
+            object: target.to_owned(),
+            reason: words(error),
+        },
+        _ => closed(error),
+    }
+}
+
+/// An error of connecting.
+pub(super) fn of_connect(host: &str, user: &str, vhost: &str, error: lapin::Error) -> LinkError {
+    match reply_code(&error) {
+        Some(code::ACCESS_REFUSED) => LinkError::Refused {
+            object: format!("user `{user}` at {host}"),
+            reason: words(&error),
+        },
+        Some(code::NOT_ALLOWED) => LinkError::Refused {
+            object: format!("virtual host `{vhost}` at {host}"),
+            reason: words(&error),
+        },
+        _ => LinkError::Unreachable {
+            host: host.to_owned(),
+            source: BoxError::from(error),
+        },
+    }
+}
+
+/// Gives an operation of the broker `limit` to end.
+pub(super) async fn within<T>(
+    limit: Duration,
+    operation: &'static str,
+    future: impl Future<Output = T>,
+) -> Result<T, LinkError> {
+    tokio::time::timeout(limit, future)
+        .await
+        .map_err(|_| LinkError::TimedOut {
+            operation,
+            after: limit,
+        })
+}

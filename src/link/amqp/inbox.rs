@@ -1,0 +1,263 @@
+//! Receives: consumers turned into inboxes.
+//!
+//! A delivery is acknowledged when the inbox hands it on, so that a slow reader holds back the broker and not our memory. The
+//! acknowledgements travel through a task of their own: while the broker blocks publishers they wait, and
+//! reading must not wait with them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_lite::{Stream, StreamExt, stream};
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Acker, Consumer};
+use tokio::sync::mpsc;
+
+use super::declare::Declarations;
+use super::envelope;
+use super::errors::{self, within};
+use super::fate::Fate;
+use crate::link::{Inbox, LinkError, LogRecord, LogStart, Message, RequestDelivery, Settle};
+use crate::runtime::tasks::{TaskKind, Tasks};
+
+/// Entries of the log on their way to one reader.
+const LOG_PREFETCH: u16 = 200;
+/// Messages on their way to one inbox.
+const INBOX_PREFETCH: u16 = 100;
+/// Acknowledgements wait this long for company.
+const ACK_IDLE: Duration = Duration::from_millis(20);
+
+/// What every consumer of a session needs.
+#[derive(Debug)]
+pub(super) struct Inboxes {
+    pub(super) declarations: Arc<Declarations>,
+    pub(super) fate: Fate,
+    pub(super) limit: Duration,
+    pub(super) tasks: Tasks,
+}
+
+/// How a queue is read.
+struct Reading {
+    prefetch: u16,
+    no_ack: bool,
+    arguments: FieldTable,
+}
+
+impl Inboxes {
+    /// Reads the stream that is the state log.
+    pub(super) async fn log(&self, queue: &str, from: LogStart) -> Result<Inbox<LogRecord>, LinkError> {
+        let offset = match from {
+            LogStart::First => AMQPValue::LongString("first".into()),
+            // The broker takes signed numbers only. Nobody has appended 2^63 entries.
+            LogStart::Offset(offset) => AMQPValue::LongLongInt(i64::try_from(offset).unwrap_or(i64::MAX)),
+        };
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-stream-offset".into(), offset);
+        let reading = Reading {
+            prefetch: LOG_PREFETCH,
+            no_ack: false,
+            arguments,
+        };
+        let deliveries = self.acknowledged(queue, reading).await?;
+        let fate = self.fate.clone();
+        let records = deliveries.map(move |delivery| {
+            let offset = envelope::offset(&delivery);
+            if offset.is_none() {
+                fate.end("the broker delivered a log entry without its offset");
+            }
+            offset.map(|offset| LogRecord {
+                offset,
+                payload: delivery.data.into(),
+            })
+        });
+        Ok(Inbox::new(
+            records.take_while(Option::is_some).filter_map(|record| record),
+        ))
+    }
+
+    /// Reads a queue of messages, each of which counts as received when it is handed on.
+    pub(super) async fn messages(&self, queue: &str) -> Result<Inbox<Message>, LinkError> {
+        let reading = Reading {
+            prefetch: INBOX_PREFETCH,
+            no_ack: false,
+            arguments: FieldTable::default(),
+        };
+        let deliveries = self.acknowledged(queue, reading).await?;
+        Ok(Inbox::new(
+            deliveries.map(|mut delivery| envelope::message(&mut delivery)),
+        ))
+    }
+
+    /// Reads a queue whose messages nobody misses.
+    pub(super) async fn unacknowledged(&self, queue: &str) -> Result<Inbox<Message>, LinkError> {
+        let reading = Reading {
+            prefetch: 0,
+            no_ack: true,
+            arguments: FieldTable::default(),
+        };
+        let consumer = self.consume(queue, reading).await?;
+        Ok(Inbox::new(
+            self.deliveries(consumer)
+                .map(|mut delivery| envelope::message(&mut delivery)),
+        ))
+    }
+
+    /// Reads a queue of requests, one at a time.
+    pub(super) async fn requests(&self, queue: &str) -> Result<Inbox<RequestDelivery>, LinkError> {
+        let reading = Reading {
+            prefetch: 1,
+            no_ack: false,
+            arguments: FieldTable::default(),
+        };
+        let consumer = self.consume(queue, reading).await?;
+        let (returns, returned) = mpsc::unbounded_channel();
+        self.tasks.spawn(
+            TaskKind::Expendable,
+            "amqp-returns",
+            give_back(returned, self.fate.clone()),
+        );
+        let (fate, limit) = (self.fate.clone(), self.limit);
+        Ok(Inbox::new(self.deliveries(consumer).map(move |mut delivery| {
+            let message = envelope::message(&mut delivery);
+            let settle = Unsettled {
+                acker: Some(delivery.acker),
+                returns: returns.clone(),
+                fate: fate.clone(),
+                limit,
+            };
+            RequestDelivery::new(message, delivery.redelivered, Box::new(settle))
+        })))
+    }
+
+    async fn consume(&self, queue: &str, reading: Reading) -> Result<Consumer, LinkError> {
+        // A channel of its own: acknowledging several at once counts by channel, and dropping the inbox gives back what it held.
+        let channel = self.declarations.channel().await?;
+        if reading.prefetch > 0 {
+            let qos = channel.basic_qos(reading.prefetch, BasicQosOptions::default());
+            within(self.limit, "basic.qos", qos)
+                .await?
+                .map_err(|error| errors::of_object(queue, &error))?;
+        }
+        let options = BasicConsumeOptions {
+            no_ack: reading.no_ack,
+            ..BasicConsumeOptions::default()
+        };
+        let consuming = channel.basic_consume(queue.into(), "".into(), options, reading.arguments);
+        within(self.limit, "basic.consume", consuming)
+            .await?
+            .map_err(|error| errors::of_object(queue, &error))
+    }
+
+    /// Deliveries that are acknowledged as they are handed on.
+    async fn acknowledged(
+        &self,
+        queue: &str,
+        reading: Reading,
+    ) -> Result<impl Stream<Item = Delivery> + Send + use<>, LinkError> {
+        let batch = reading.prefetch / 4;
+        let consumer = self.consume(queue, reading).await?;
+        // Never more than the prefetch wait in it, because the broker sends no more than that unacknowledged.
+        let (acks, waiting) = mpsc::unbounded_channel();
+        self.tasks.spawn(
+            TaskKind::Expendable,
+            "amqp-acks",
+            acknowledge(waiting, batch, self.fate.clone()),
+        );
+        Ok(self.deliveries(consumer).inspect(move |delivery| {
+            // The task ends only with the session, and then the broker gives all of it to somebody else.
+            drop(acks.send(delivery.acker.clone()));
+        }))
+    }
+
+    /// The deliveries of a consumer until the session ends. That they end for another reason ends the session.
+    fn deliveries(&self, consumer: Consumer) -> impl Stream<Item = Delivery> + Send + use<> {
+        let state = (consumer, self.fate.clone());
+        stream::unfold(state, async |(mut consumer, fate)| {
+            let next = tokio::select! {
+                biased;
+                () = fate.ended() => return None,
+                next = consumer.next() => next,
+            };
+            match next {
+                Some(Ok(delivery)) => Some((delivery, (consumer, fate))),
+                Some(Err(error)) => {
+                    fate.end(errors::words(&error));
+                    None
+                }
+                None => {
+                    fate.end(format!("the broker ended the delivery from {}", consumer.queue()));
+                    None
+                }
+            }
+        })
+    }
+}
+
+/// Acknowledges in batches: when `batch` wait, or when no more come for a moment.
+async fn acknowledge(mut waiting: mpsc::UnboundedReceiver<Acker>, batch: u16, fate: Fate) {
+    while let Some(mut last) = waiting.recv().await {
+        for _ in 1..batch {
+            match tokio::time::timeout(ACK_IDLE, waiting.recv()).await {
+                Ok(Some(next)) => last = next,
+                Ok(None) | Err(_) => break,
+            }
+        }
+        // No time limit: it waits while the broker blocks publishers, and the session's end aborts it.
+        match last.ack(BasicAckOptions { multiple: true }).await {
+            Ok(true) => {}
+            Ok(false) => return fate.end("a delivery could not be acknowledged: its channel is gone"),
+            Err(error) => return fate.end(errors::words(&error)),
+        }
+    }
+}
+
+/// Gives back what was dropped unsettled.
+async fn give_back(mut returned: mpsc::UnboundedReceiver<Acker>, fate: Fate) {
+    while let Some(acker) = returned.recv().await {
+        let options = BasicNackOptions {
+            requeue: true,
+            ..BasicNackOptions::default()
+        };
+        if let Err(error) = acker.nack(options).await {
+            return fate.end(errors::words(&error));
+        }
+    }
+}
+
+/// A request that waits for its outcome.
+struct Unsettled {
+    acker: Option<Acker>,
+    returns: mpsc::UnboundedSender<Acker>,
+    fate: Fate,
+    limit: Duration,
+}
+
+#[async_trait]
+impl Settle for Unsettled {
+    async fn done(mut self: Box<Self>) -> Result<(), LinkError> {
+        self.fate.check()?;
+        let acker = self
+            .acker
+            .take()
+            .expect("only this method takes it, and it consumes self");
+        let outcome = within(self.limit, "basic.ack", acker.ack(BasicAckOptions::default())).await?;
+        match outcome {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(LinkError::Closed {
+                reason: "the request's channel is gone, so it will come again".to_owned(),
+            }),
+            Err(error) => Err(errors::closed(&error)),
+        }
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        if let Some(acker) = self.acker.take() {
+            // With the session gone the broker gives it back by itself.
+            drop(self.returns.send(acker));
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! Sends: one task and one channel for each kind of promise.
+//!
+//! A task of its own makes a send whole: whoever waits for it may give up at any await, and the next send still
+//! begins where the last ended. One at a time, because lapin hands a returned message to whichever confirm
+//! comes next.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_lite::future;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, warn};
+
+use super::declare::Declarations;
+use super::envelope::{Promise, Route, check_size};
+use super::errors::{self, within};
+use super::fate::Fate;
+use crate::link::{LinkError, Message};
+use crate::runtime::tasks::{TaskKind, Tasks};
+
+/// Messages that wait to be written, per lane. Enough for a burst of a thousand replicas' worth of queries; when it
+/// is full, who posts is told [`LinkError::Full`], and who publishes waits up to the operation timeout.
+const WAITING: usize = 1024;
+
+/// One message on its way out.
+struct Outgoing {
+    route: Route,
+    properties: BasicProperties,
+    payload: Bytes,
+    answer: Option<oneshot::Sender<Result<(), LinkError>>>,
+}
+
+/// What to do next.
+enum Order {
+    Send(Box<Outgoing>),
+    /// Tell when all before it was sent.
+    Flush(oneshot::Sender<()>),
+}
+
+/// The sending half of a session.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    /// By [`Promise`], in its order.
+    lanes: BTreeMap<u8, mpsc::Sender<Order>>,
+    fate: Fate,
+    limit: Duration,
+    /// Posts dropped because too many waited or the broker blocked.
+    dropped: AtomicU64,
+}
+
+const PROMISES: [Promise; 4] = [Promise::Kept, Promise::Heard, Promise::Soft, Promise::Stray];
+
+impl Publisher {
+    /// Starts the lanes; a lane's channel is opened when its first message comes.
+    pub(super) fn start(declarations: &Arc<Declarations>, fate: &Fate, limit: Duration, tasks: &Tasks) -> Self {
+        let lanes = PROMISES
+            .into_iter()
+            .map(|promise| {
+                let (tx, rx) = mpsc::channel(WAITING);
+                let lane = Lane {
+                    promise,
+                    declarations: Arc::clone(declarations),
+                    fate: fate.clone(),
+                    limit,
+                    channel: None,
+                    pending: VecDeque::new(),
+                };
+                tasks.spawn(TaskKind::Expendable, "amqp-publisher", lane.run(rx));
+                (promise as u8, tx)
+            })
+            .collect();
+        Self {
+            lanes,
+            fate: fate.clone(),
+            limit,
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    fn lane(&self, promise: Promise) -> &mpsc::Sender<Order> {
+        self.lanes.get(&(promise as u8)).expect("every promise has a lane")
+    }
+
+    /// Sends and waits as long as the route promises.
+    pub(super) async fn publish(
+        &self,
+        operation: &'static str,
+        route: Route,
+        message: &Message,
+    ) -> Result<(), LinkError> {
+        self.fate.check()?;
+        let (answer, answered) = oneshot::channel();
+        let lane = self.lane(route.promise);
+        let order = order(route, message, Some(answer))?;
+        let sending = async {
+            // Both fail only when the lane is gone, and the lane goes with the session.
+            lane.send(order).await.ok()?;
+            answered.await.ok()
+        };
+        match within(self.limit, operation, sending).await? {
+            Some(outcome) => outcome,
+            None => Err(self.fate.check().err().unwrap_or_else(|| LinkError::Closed {
+                reason: "the session ended".to_owned(),
+            })),
+        }
+    }
+
+    /// Hands over without waiting.
+    pub(super) fn post(&self, route: Route, message: &Message) -> Result<(), LinkError> {
+        self.fate.check()?;
+        let soft = route.promise != Promise::Kept;
+        let lane = self.lane(route.promise);
+        let order = order(route, message, None)?;
+        if (soft && self.fate.is_blocked()) || lane.try_send(order).is_err() {
+            self.fate.check()?;
+            let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+            if dropped.is_power_of_two() {
+                warn!(dropped, "the broker takes no messages: {dropped} dropped so far");
+            }
+            return Err(LinkError::Full);
+        }
+        Ok(())
+    }
+
+    /// Waits until what was handed over so far is sent. The caller bounds it.
+    pub(super) async fn flush(&self) {
+        for lane in self.lanes.values() {
+            let (done, is_done) = oneshot::channel();
+            if lane.send(Order::Flush(done)).await.is_ok() {
+                // A lane that ended has nothing left to send.
+                drop(is_done.await);
+            }
+        }
+    }
+}
+
+fn order(
+    route: Route,
+    message: &Message,
+    answer: Option<oneshot::Sender<Result<(), LinkError>>>,
+) -> Result<Order, LinkError> {
+    check_size(&message.payload)?;
+    Ok(Order::Send(Box::new(Outgoing {
+        properties: route.properties(message)?,
+        payload: message.payload.clone(),
+        route,
+        answer,
+    })))
+}
+
+/// The task behind one promise.
+struct Lane {
+    promise: Promise,
+    declarations: Arc<Declarations>,
+    fate: Fate,
+    limit: Duration,
+    channel: Option<Channel>,
+    /// Confirms that nobody waits for, oldest first, with what they are about. They tell why a channel was closed, and one that is
+    /// dropped early stays in lapin's memory.
+    pending: VecDeque<(String, PublisherConfirm)>,
+}
+
+impl Lane {
+    fn waits(&self) -> bool {
+        matches!(self.promise, Promise::Kept | Promise::Heard)
+    }
+
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        loop {
+            let has_room = self.pending.len() < WAITING;
+            let oldest = async {
+                match self.pending.front_mut() {
+                    Some((_, confirm)) => confirm.await,
+                    None => std::future::pending().await,
+                }
+            };
+            let order = tokio::select! {
+                biased;
+                confirmed = oldest => {
+                    self.confirmed(confirmed);
+                    continue;
+                }
+                order = orders.recv(), if has_room => order,
+            };
+            match order {
+                None => break,
+                Some(Order::Send(outgoing)) => {
+                    self.fate.unblocked().await;
+                    // Whoever gave up meanwhile has made other plans.
+                    if !outgoing.answer.as_ref().is_some_and(oneshot::Sender::is_closed) {
+                        self.handle(*outgoing).await;
+                    }
+                }
+                Some(Order::Flush(done)) => {
+                    self.settle().await;
+                    // Nobody waits any more: fine.
+                    done.send(()).ok();
+                }
+            }
+        }
+    }
+
+    /// Takes the outcome of the oldest pending confirm.
+    fn confirmed(&mut self, outcome: lapin::Result<Confirmation>) {
+        let Some((target, _)) = self.pending.pop_front() else {
+            return;
+        };
+        if let Err(error) = outcome {
+            self.channel = None;
+            self.pending.clear();
+            let error = errors::of_publish(&target, &error);
+            if self.promise == Promise::Stray {
+                debug!(%error, "no answer to {target}: {error}");
+            } else {
+                self.fate.end(error.to_string());
+            }
+        }
+    }
+
+    async fn handle(&mut self, outgoing: Outgoing) {
+        let Outgoing {
+            route,
+            properties,
+            payload,
+            answer,
+        } = outgoing;
+        let mut outcome = self.send(&route, properties.clone(), &payload).await;
+        if self.promise == Promise::Stray && outcome.is_err() {
+            // An earlier stray address may have closed the channel; that is not this one's fault.
+            self.channel = None;
+            self.pending.clear();
+            outcome = self.send(&route, properties, &payload).await;
+        }
+        if let Err(error) = &outcome {
+            let spoilt = match error {
+                LinkError::Unroutable { .. } | LinkError::Full | LinkError::TooLarge { .. } => false,
+                LinkError::Refused { .. } => self.promise != Promise::Stray,
+                LinkError::TimedOut { .. } => !self.fate.is_blocked(),
+                _ => true,
+            };
+            if spoilt {
+                self.fate.end(error.to_string());
+            }
+        }
+        if let Some(answer) = answer {
+            // Whoever asked may have given up.
+            drop(answer.send(outcome));
+        }
+    }
+
+    async fn send(&mut self, route: &Route, properties: BasicProperties, payload: &[u8]) -> Result<(), LinkError> {
+        self.declarations.ensure(&route.needs).await?;
+        let channel = self.open().await?;
+        let waits = self.waits();
+        let sending = async {
+            let confirm = write(&channel, route, properties, payload).await?;
+            if waits {
+                confirm
+                    .await
+                    .map(|confirmation| Sent::Confirmed(Box::new(confirmation)))
+            } else {
+                Ok(Sent::Written(confirm))
+            }
+        };
+        let sent = self
+            .patiently(sending)
+            .await?
+            .map_err(|error| self.why(route, &error))?;
+        match sent {
+            Sent::Written(confirm) => {
+                self.pending.push_back((route.target.clone(), confirm));
+                Ok(())
+            }
+            Sent::Confirmed(confirmation) => {
+                let outcome = verdict(&confirmation, route);
+                if matches!(outcome, Err(LinkError::Unroutable { .. })) {
+                    self.declarations.forget(&route.needs);
+                }
+                outcome
+            }
+        }
+    }
+
+    /// An error's meaning. That the channel is closed says little: the confirms that it owed know the reason.
+    fn why(&mut self, route: &Route, error: &lapin::Error) -> LinkError {
+        for (target, confirm) in &mut self.pending {
+            if let Some(Err(reason)) = future::block_on(future::poll_once(confirm)) {
+                return errors::of_publish(target, &reason);
+            }
+        }
+        errors::of_publish(&route.target, error)
+    }
+
+    async fn open(&mut self) -> Result<Channel, LinkError> {
+        if let Some(channel) = &self.channel {
+            return Ok(channel.clone());
+        }
+        let channel = self.declarations.channel().await?;
+        select_confirms(&channel, self.limit).await?;
+        self.channel = Some(channel.clone());
+        Ok(channel)
+    }
+
+    /// Awaits with the operation timeout, which stands still while the broker blocks publishers: that alone must not end a
+    /// session, and with it a leadership.
+    async fn patiently<T>(&self, future: impl Future<Output = T>) -> Result<T, LinkError> {
+        let mut future = std::pin::pin!(future);
+        loop {
+            match within(self.limit, "basic.publish", &mut future).await {
+                Err(_) if self.fate.is_blocked() => self.fate.unblocked().await,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Closes the channel, so that the broker has taken all that was written to it.
+    async fn settle(&mut self) {
+        if let Some(channel) = self.channel.take() {
+            // If that fails the session ends anyway; it is what a flush comes before.
+            drop(within(self.limit, "channel.close", channel.close(200, "done".into())).await);
+        }
+    }
+}
+
+/// Makes a channel confirm what is published on it.
+pub(super) async fn select_confirms(channel: &Channel, limit: Duration) -> Result<(), LinkError> {
+    let selecting = channel.confirm_select(ConfirmSelectOptions::default());
+    within(limit, "confirm.select", selecting)
+        .await?
+        .map_err(|error| errors::closed(&error))
+}
+
+/// Writes a message to the broker; what that came to is in the confirm.
+pub(super) async fn write(
+    channel: &Channel,
+    route: &Route,
+    properties: BasicProperties,
+    payload: &[u8],
+) -> lapin::Result<PublisherConfirm> {
+    let options = BasicPublishOptions {
+        mandatory: matches!(route.promise, Promise::Kept | Promise::Heard),
+        immediate: false,
+    };
+    let exchange = route.exchange.as_str().into();
+    channel
+        .basic_publish(exchange, route.key.as_str().into(), options, payload, properties)
+        .await
+}
+
+/// What a confirm says about the message.
+pub(super) fn verdict(confirmation: &Confirmation, route: &Route) -> Result<(), LinkError> {
+    match confirmation {
+        Confirmation::Ack(None) => Ok(()),
+        Confirmation::Ack(Some(_)) => Err(LinkError::Unroutable {
+            address: route.target.clone(),
+        }),
+        // A full queue that refuses further messages.
+        Confirmation::Nack(_) => Err(LinkError::Full),
+        Confirmation::NotRequested => Err(LinkError::Closed {
+            reason: "the channel does not confirm".to_owned(),
+        }),
+    }
+}
+
+/// How far a message got.
+enum Sent {
+    Written(PublisherConfirm),
+    Confirmed(Box<Confirmation>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_promise_has_its_own_lane() {
+        let numbers: std::collections::BTreeSet<_> = PROMISES.iter().map(|promise| *promise as u8).collect();
+        assert_eq!(numbers.len(), PROMISES.len());
+    }
+}
