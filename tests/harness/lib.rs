@@ -1,1 +1,4 @@
-//! placeholder
+//! What tests of the whole fleet need: real brokers, and networks that fail on demand.
+
+pub mod broker;
+pub mod proxy;

@@ -1,0 +1,465 @@
+//! A private RabbitMQ node, made of what Debian's `rabbitmq-server` installs.
+//!
+//! It listens on loopback only, keeps everything in a temporary folder and shares nothing with a node of the system: own node name,
+//! ports, cookie, and own epmd. A watchdog process ends it when this process is gone, however that went.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use mobu_fleet::domain::ids::FleetName;
+use mobu_fleet::link::amqp::{AmqpConfig, AmqpLink};
+use mobu_fleet::link::topology::Permissions;
+
+/// Names the broker that the runner has started for all tests, if it has.
+pub const URL_VARIABLE: &str = "MOBU_TEST_AMQP_URL";
+
+/// How long a node may take to answer a handshake, or to end. It takes 3 to 6 s on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A node that outlives its test run by this much is ended by its watchdog even if the run goes on.
+const LIFETIME: Duration = Duration::from_secs(3600);
+/// Ports above are the system's for outgoing connections; a client that reconnects there can take its own broker's port.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// The broker that tests share, each with a fleet name of its own: the runner's, or one started by this process.
+///
+/// # Panics
+///
+/// If there is none and none can be started: a test without its broker has failed.
+pub fn shared_broker() -> &'static str {
+    static URL: OnceLock<(String, Option<Broker>)> = OnceLock::new();
+    let (url, _) = URL.get_or_init(|| {
+        let given = std::env::var_os(URL_VARIABLE).filter(|url| !url.is_empty());
+        if let Some(url) = given {
+            return (url.into_string().expect("the broker's URL is text"), None);
+        }
+        // Never dropped; the watchdog ends it with this process.
+        let broker = Broker::start_blocking().expect("a private RabbitMQ node starts");
+        (broker.url(), Some(broker))
+    });
+    url
+}
+
+/// A fleet name that no other test has.
+///
+/// # Panics
+///
+/// Never.
+pub fn unique_fleet() -> FleetName {
+    format!("t{}", uuid::Uuid::new_v4().simple())
+        .parse()
+        .expect("letters and digits")
+}
+
+/// A configuration for tests: short time limits.
+///
+/// # Panics
+///
+/// If the URL is wrong.
+pub fn config(url: &str, fleet: &FleetName) -> AmqpConfig {
+    let urls = AmqpConfig::parse_urls(url).expect("the harness makes right URLs");
+    let mut config = AmqpConfig::new(urls, fleet.clone());
+    config.operation_timeout = Duration::from_secs(5);
+    config.connect_timeout = Duration::from_secs(5);
+    config
+}
+
+/// A link to a broker.
+///
+/// # Panics
+///
+/// If the URL is wrong.
+pub fn link(url: &str, fleet: &FleetName) -> AmqpLink {
+    AmqpLink::new(config(url, fleet)).expect("the harness makes right URLs")
+}
+
+/// A private node. Ended, with its data, when it is dropped.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    node: Arc<Node>,
+}
+
+#[derive(Debug)]
+struct Node {
+    folder: tempfile::TempDir,
+    scripts: PathBuf,
+    name: String,
+    port: u16,
+    dist_port: u16,
+    epmd_port: u16,
+    watchdog: Child,
+}
+
+impl Broker {
+    /// Starts a node and waits until it speaks AMQP.
+    pub async fn start() -> Result<Self> {
+        tokio::task::spawn_blocking(Self::start_blocking).await?
+    }
+
+    /// As [`Broker::start`], for who has no runtime.
+    pub fn start_blocking() -> Result<Self> {
+        let [port, dist_port, epmd_port] = free_ports()?;
+        let folder = tempfile::Builder::new().prefix("mobu-broker-").tempdir()?;
+        // The node may run as another user than the one who made the folder.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700))?;
+        let name = format!("mobu{port}@localhost");
+        write_files(folder.path(), port)?;
+        let watchdog = watch(folder.path())?;
+        let node = Node {
+            scripts: scripts()?,
+            folder,
+            name,
+            port,
+            dist_port,
+            epmd_port,
+            watchdog,
+        };
+        node.boot()?;
+        Ok(Self { node: Arc::new(node) })
+    }
+
+    /// Where it listens, with the credentials of its administrator and a short heartbeat.
+    pub fn url(&self) -> String {
+        self.url_at(self.node.port)
+    }
+
+    /// The same through another port: a proxy's.
+    pub fn url_at(&self, port: u16) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{port}/?heartbeat=2")
+    }
+
+    /// The same as another user.
+    pub fn url_as(&self, user: &str, password: &str) -> String {
+        format!("amqp://{user}:{password}@127.0.0.1:{}/?heartbeat=2", self.node.port)
+    }
+
+    /// The port that it listens at.
+    pub fn port(&self) -> u16 {
+        self.node.port
+    }
+
+    /// Waits until what was declared so far survives a kill. The node writes its own tables seconds late: when
+    /// 3.10.8 is killed just after it got its first stream, that stream stays "down or inaccessible" for good.
+    pub async fn sync(&self) -> Result<()> {
+        self.control(&["eval", "mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()]."])
+            .await?;
+        Ok(())
+    }
+
+    /// Ends the node without a warning to anybody.
+    pub async fn kill(&self) -> Result<()> {
+        self.blocking(|node| {
+            node.signal("KILL")?;
+            node.wait_gone()
+        })
+        .await
+    }
+
+    /// Boots a node that was killed, with the data that it had.
+    pub async fn restart(&self) -> Result<()> {
+        self.blocking(Node::boot).await
+    }
+
+    /// Deletes all data of a node that was killed.
+    pub async fn wipe(&self) -> Result<()> {
+        self.blocking(|node| {
+            ensure!(node.pid().is_none(), "wipe of a node that runs");
+            fs::remove_dir_all(node.folder.path().join("mnesia"))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Stops the node's clock.
+    pub async fn freeze(&self) -> Result<()> {
+        self.blocking(|node| node.signal("STOP")).await
+    }
+
+    /// Lets a frozen node go on.
+    pub async fn thaw(&self) -> Result<()> {
+        self.blocking(|node| node.signal("CONT")).await
+    }
+
+    /// Raises a memory alarm, which blocks publishers, or ends it.
+    pub async fn alarm(&self, on: bool) -> Result<()> {
+        let fraction = if on { "0.00001" } else { "0.8" };
+        self.control(&["set_vm_memory_high_watermark", fraction]).await?;
+        Ok(())
+    }
+
+    /// Makes users with exactly these permissions; their password is their name.
+    pub async fn add_users(&self, users: &[(&str, Permissions)]) -> Result<()> {
+        let names: Vec<_> = users
+            .iter()
+            .map(|(name, _)| serde_json::json!({ "name": name, "password": name, "tags": "" }))
+            .collect();
+        let permissions: Vec<_> = users
+            .iter()
+            .map(|(name, may)| {
+                serde_json::json!({
+                    "user": name, "vhost": "/",
+                    "configure": may.configure, "write": may.write, "read": may.read,
+                })
+            })
+            .collect();
+        let definitions = serde_json::json!({ "users": names, "permissions": permissions });
+        let path = self.node.folder.path().join("definitions.json");
+        fs::write(&path, definitions.to_string())?;
+        let path = path.to_str().context("temporary folders have plain names")?.to_owned();
+        self.control(&["import_definitions", &path]).await?;
+        Ok(())
+    }
+
+    /// Runs `rabbitmqctl` against this node and returns what it printed.
+    pub async fn control(&self, arguments: &[&str]) -> Result<String> {
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        self.blocking(move |node| {
+            let output = node
+                .command("rabbitmqctl")
+                .args(["-q", "-t", "30", "-n", &node.name])
+                .args(&arguments)
+                .stdin(Stdio::null())
+                .output()?;
+            ensure!(
+                output.status.success(),
+                "rabbitmqctl {arguments:?}: {}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        })
+        .await
+    }
+
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Node) -> Result<T> + Send + 'static) -> Result<T> {
+        let node = Arc::clone(&self.node);
+        tokio::task::spawn_blocking(move || work(&node)).await?
+    }
+}
+
+impl Node {
+    /// The environment in which all of Erlang's tools mean this node and no other.
+    fn command(&self, script: &str) -> Command {
+        let folder = self.folder.path();
+        let mut command = Command::new(self.scripts.join(script));
+        command
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("LANG", "C.UTF-8")
+            .env("HOME", folder)
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("ERL_EPMD_PORT", self.epmd_port.to_string())
+            .env("RABBITMQ_NODENAME", &self.name)
+            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODE_PORT", self.port.to_string())
+            .env("RABBITMQ_DIST_PORT", self.dist_port.to_string())
+            .env("RABBITMQ_MNESIA_BASE", folder.join("mnesia"))
+            .env("RABBITMQ_LOG_BASE", folder.join("log"))
+            .env("RABBITMQ_PID_FILE", folder.join("pid"))
+            .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq.conf"))
+            .env("RABBITMQ_CONF_ENV_FILE", folder.join("env.conf"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("plugins"))
+            .env("RABBITMQ_FEATURE_FLAGS_FILE", folder.join("flags"))
+            .env("RABBITMQ_GENERATED_CONFIG_DIR", folder.join("generated"))
+            // Idle schedulers would spin, and the distribution would listen on every address.
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}",
+            )
+            .current_dir(folder);
+        command
+    }
+
+    fn boot(&self) -> Result<()> {
+        let folder = self.folder.path();
+        remove(&folder.join("pid"))?;
+        let log = fs::File::create(folder.join("console.log"))?;
+        // Away from our process group: a signal to the tests is for the watchdog to pass on.
+        let server = self.command("rabbitmq-server");
+        let mut detached = Command::new("setsid");
+        detached.arg(server.get_program());
+        detached.env_clear();
+        for (key, value) in server.get_envs() {
+            if let Some(value) = value {
+                detached.env(key, value);
+            }
+        }
+        let mut child = detached
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("rabbitmq-server could not be started")?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if speaks_amqp(self.port) {
+                break;
+            }
+            let ended = child.try_wait()?;
+            if ended.is_some() || Instant::now() > deadline {
+                bail!("the node did not come up ({ended:?}):\n{}", self.console());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        // Collects the child when it ends, so that no zombie keeps its pid.
+        thread::spawn(move || drop(child.wait()));
+        Ok(())
+    }
+
+    fn console(&self) -> String {
+        fs::read_to_string(self.folder.path().join("console.log")).unwrap_or_default()
+    }
+
+    /// The pid of the Erlang machine itself, if it runs.
+    fn pid(&self) -> Option<u32> {
+        running(&self.folder.path().join("pid"))
+    }
+
+    fn signal(&self, signal: &str) -> Result<()> {
+        let pid = self.pid().context("the node does not run")?;
+        kill(pid, signal)
+    }
+
+    fn wait_gone(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.pid().is_some() {
+            ensure!(Instant::now() < deadline, "the node does not end");
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // The end of its standard input tells the watchdog to end the node, which it does within moments.
+        drop(self.watchdog.stdin.take());
+        drop(self.watchdog.wait());
+    }
+}
+
+/// Starts the process that ends the node when its standard input closes: when we say so, or when we are gone.
+///
+/// The epmd that the node started is found by its port, which nobody else was given.
+fn watch(folder: &Path) -> Result<Child> {
+    let script = format!(
+        r#"
+        timeout {lifetime} cat > /dev/null
+        pid=$(cat "$1/pid" 2>/dev/null)
+        case "$pid" in
+            ''|*[!0-9]*) ;;
+            *) grep -q beam "/proc/$pid/comm" 2>/dev/null && kill -KILL "$pid" ;;
+        esac
+        for entry in /proc/[0-9]*; do
+            if grep -q '^epmd$' "$entry/comm" 2>/dev/null \
+                && tr '\0' '\n' < "$entry/environ" 2>/dev/null | grep -qxF "HOME=$1"; then
+                kill -KILL "${{entry#/proc/}}"
+            fi
+        done
+        rm -rf "$1"
+        "#,
+        lifetime = LIFETIME.as_secs(),
+    );
+    Command::new("setsid")
+        .args(["sh", "-c", &script, "watchdog"])
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("no watchdog could be started")
+}
+
+fn write_files(folder: &Path, port: u16) -> Result<()> {
+    for name in ["mnesia", "log", "generated"] {
+        fs::create_dir(folder.join(name))?;
+    }
+    let cookie = folder.join(".erlang.cookie");
+    fs::write(&cookie, uuid::Uuid::new_v4().simple().to_string())?;
+    fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400))?;
+    fs::write(folder.join("plugins"), "[].\n")?;
+    fs::write(folder.join("env.conf"), "")?;
+    let mut settings = String::new();
+    writeln!(settings, "listeners.tcp.local = 127.0.0.1:{port}")?;
+    writeln!(settings, "disk_free_limit.absolute = 50MB")?;
+    writeln!(settings, "vm_memory_high_watermark.relative = 0.8")?;
+    writeln!(settings, "log.console = true")?;
+    writeln!(settings, "log.console.level = warning")?;
+    writeln!(settings, "log.file = false")?;
+    fs::write(folder.join("rabbitmq.conf"), settings)?;
+    Ok(())
+}
+
+/// The folder of the server's own scripts. Those in the path switch to another user.
+fn scripts() -> Result<PathBuf> {
+    let base = Path::new("/usr/lib/rabbitmq/lib");
+    for entry in fs::read_dir(base).context("rabbitmq-server is not installed")? {
+        let scripts = entry?.path().join("sbin");
+        if scripts.join("rabbitmq-server").exists() {
+            return Ok(scripts);
+        }
+    }
+    bail!("no rabbitmq-server under {}", base.display())
+}
+
+fn free_ports() -> Result<[u16; 3]> {
+    let mut held = Vec::new();
+    for _ in 0..1000 {
+        let port = fastrand::u16(PORTS);
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            held.push((port, listener));
+        }
+        if let [(a, _), (b, _), (c, _)] = &held[..] {
+            return Ok([*a, *b, *c]);
+        }
+    }
+    bail!("no free ports in {PORTS:?}")
+}
+
+/// Whether a whole AMQP greeting comes back: an open port alone says nothing.
+fn speaks_amqp(port: u16) -> bool {
+    let greet = || -> std::io::Result<u8> {
+        let limit = Duration::from_secs(1);
+        let mut stream = TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), limit)?;
+        stream.set_read_timeout(Some(limit))?;
+        stream.write_all(b"AMQP\x00\x00\x09\x01")?;
+        let mut frame = [0];
+        stream.read_exact(&mut frame)?;
+        Ok(frame[0])
+    };
+    // Frame type 1: a method, and the first one is `connection.start`.
+    greet().is_ok_and(|kind| kind == 1)
+}
+
+/// Reads a pid file; `None` if there is none or its process is gone.
+fn running(file: &Path) -> Option<u32> {
+    let pid: u32 = fs::read_to_string(file).ok()?.trim().parse().ok()?;
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // A zombie has ended.
+    let state = status.rsplit_once(") ")?.1;
+    (!state.starts_with('Z')).then_some(pid)
+}
+
+fn kill(pid: u32, signal: &str) -> Result<()> {
+    let status = Command::new("kill")
+        .args([&format!("-{signal}"), &pid.to_string()])
+        .status()?;
+    ensure!(status.success(), "kill -{signal} {pid}");
+    Ok(())
+}
+
+fn remove(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
