@@ -1,1 +1,7 @@
+//! Tests against a real broker.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod foreign;
+mod link;
+mod link_faults;
+mod support;

@@ -1,0 +1,44 @@
+//! What the tests of the link share.
+
+use std::future::Future;
+use std::time::Duration;
+
+use fleet_tests::broker::{link, shared_broker};
+use mobu_fleet::domain::ids::{FleetName, InstanceId};
+use mobu_fleet::link::{Inbox, Link, Message, Session, ended};
+
+/// Longer than anything here takes on a busy machine, shorter than the runner's patience.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+pub(crate) type Opened = Box<dyn Session>;
+
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(DEADLINE, future).await {
+        Ok(value) => value,
+        Err(error) => panic!("{what}: {error} ({DEADLINE:?})"),
+    }
+}
+
+pub(crate) async fn next<T>(inbox: &mut Inbox<T>) -> T {
+    within("a message", inbox.recv()).await.expect("the inbox goes on")
+}
+
+pub(crate) async fn open(url: &str, fleet: &FleetName) -> Opened {
+    within("a session", link(url, fleet).open("test")).await.unwrap()
+}
+
+pub(crate) async fn session(fleet: &FleetName) -> Opened {
+    open(shared_broker(), fleet).await
+}
+
+pub(crate) async fn closed(session: &Opened) -> String {
+    within("the end of the session", ended(session.health())).await
+}
+
+pub(crate) fn id(text: &str) -> InstanceId {
+    text.parse().unwrap()
+}
+
+pub(crate) fn message(payload: &'static str) -> Message {
+    Message::new("fleet.test.v1", payload)
+}
