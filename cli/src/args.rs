@@ -10,6 +10,7 @@ use url::Url;
 use crate::completions::Completions;
 use crate::health::Health;
 use crate::logs::Logs;
+use crate::publish::Publish;
 use crate::refresh::Refresh;
 use crate::report::Report;
 use crate::revisions::Revisions;
@@ -51,6 +52,7 @@ pub(crate) enum Command {
     Status(Status),
     Logs(Logs),
     Revisions(Revisions),
+    Publish(Publish),
     Health(Health),
     Completions(Completions),
 }

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 
+use mobu_fleet::link::LinkError;
 use serde_json::Value;
 
 /// How a command that got its answers ended.
@@ -49,6 +50,22 @@ pub(crate) enum Failure {
     TimedOut {
         /// Who was asked.
         origin: String,
+        /// How long was waited.
+        seconds: f64,
+    },
+    /// A request could not be sent, or its answer not be heard.
+    #[error("{}", not_sent(.id, .source))]
+    Link {
+        /// The request's ID.
+        id: String,
+        /// What the link said.
+        source: LinkError,
+    },
+    /// A request is stored, and no coordinator has taken it yet.
+    #[error("request {id} is stored, but no coordinator answered it within {seconds} s; one that leads later will")]
+    Unanswered {
+        /// The request's ID.
+        id: String,
         /// How long was waited.
         seconds: f64,
     },
@@ -104,7 +121,8 @@ impl Failure {
             Self::OutputClosed => 0,
             Self::Refused { .. } | Self::Foreign { .. } | Self::File { .. } | Self::Report | Self::Output(_) => 1,
             Self::Usage(_) => 2,
-            Self::Unreachable { .. } | Self::TimedOut { .. } => 3,
+            Self::Link { source, .. } if source.needs_attention() => 1,
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Link { .. } | Self::Unanswered { .. } => 3,
         }
     }
 
@@ -136,6 +154,15 @@ impl Failure {
             source = cause.source();
         }
         text
+    }
+}
+
+fn not_sent(id: &str, source: &LinkError) -> String {
+    match source {
+        LinkError::Closed { .. } | LinkError::TimedOut { .. } => {
+            format!("whether request {id} was stored is not known; sent again with `--message-id {id}` it counts once")
+        }
+        _ => "the request was not sent".to_owned(),
     }
 }
 

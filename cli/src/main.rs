@@ -12,6 +12,7 @@ mod health;
 mod logs;
 mod output;
 mod progress;
+mod publish;
 mod refresh;
 mod report;
 mod revisions;
@@ -49,6 +50,7 @@ async fn run(cli: Cli, out: &mut Output) -> Result<Outcome, Failure> {
         Command::Status(command) => command.run(&connection, out).await,
         Command::Logs(command) => command.run(&connection, out).await,
         Command::Revisions(command) => command.run(&connection, out).await,
+        Command::Publish(command) => command.run(&connection, out).await,
         Command::Health(command) => command.run(&connection, out).await,
         Command::Completions(command) => command.run(out),
     }

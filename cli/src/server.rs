@@ -1,4 +1,4 @@
-//! The fleet's HTTP API as the commands need it: the only place that names the HTTP client.
+//! The fleet's HTTP API as the commands need it: the only place that sends HTTP requests.
 
 use std::fmt;
 use std::time::Duration;
