@@ -239,7 +239,7 @@ impl Problem {
 }
 
 /// Keeps a server's text from moving the terminal's cursor.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() && c != '\n' { ' ' } else { c })
         .collect()

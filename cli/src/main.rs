@@ -11,6 +11,7 @@ mod failure;
 mod health;
 mod logs;
 mod output;
+mod overview;
 mod progress;
 mod publish;
 mod refresh;

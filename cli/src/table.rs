@@ -5,11 +5,16 @@ use std::time::Duration;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
+use crate::failure::printable;
+
 /// Stands for what is not known.
 pub(crate) const UNKNOWN: &str = "?";
 
 /// Lays out rows below a heading, without lines, so that `awk` can read them.
 pub(crate) fn render(heading: &[&str], right_aligned: &[usize], rows: Vec<Vec<String>>) -> String {
+    let rows = rows
+        .into_iter()
+        .map(|row| row.iter().map(|cell| printable(cell)).collect::<Vec<_>>());
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(heading.to_vec()).add_rows(rows);
     for (index, column) in table.column_iter_mut().enumerate() {
