@@ -449,11 +449,12 @@ fn running(file: &Path) -> Option<u32> {
     (!state.starts_with('Z')).then_some(pid)
 }
 
+/// Signals through the shell's own `kill`: the program of that name is not on every machine.
 fn kill(pid: u32, signal: &str) -> Result<()> {
-    let status = Command::new("kill")
-        .args([&format!("-{signal}"), &pid.to_string()])
+    let status = Command::new("sh")
+        .args(["-c", "kill -s \"$0\" \"$1\"", signal, &pid.to_string()])
         .status()?;
-    ensure!(status.success(), "kill -{signal} {pid}");
+    ensure!(status.success(), "kill -s {signal} {pid}");
     Ok(())
 }
 
