@@ -3,6 +3,7 @@
 
 pub mod business;
 pub mod desired;
+pub mod discovery;
 pub mod duration;
 pub mod flock;
 pub mod fold;
