@@ -152,7 +152,7 @@ impl HumanDuration {
     }
 
     /// Reads a duration that is longer than nothing.
-    pub(super) fn positive(input: &Input<'_>) -> Option<Parsed<Self>> {
+    pub(crate) fn positive(input: &Input<'_>) -> Option<Parsed<Self>> {
         let parsed = Self::from_input(input)?;
         if parsed.value.is_positive() {
             return Some(parsed);

@@ -136,6 +136,11 @@ impl<'a> Input<'a> {
         }
     }
 
+    /// Returns another value in the place of this one, such as a list that was written as one text.
+    pub fn instead<'b>(&'b self, value: &'b Value) -> Input<'b> {
+        Input { value, ..*self }
+    }
+
     /// Adds an item to the mistakes.
     pub fn report(&self, item: ValidationItem) {
         let mut errors = self.errors.borrow_mut();
