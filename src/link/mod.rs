@@ -95,7 +95,8 @@ pub enum Address {
 pub enum LogStart {
     /// The oldest entry that is still kept.
     First,
-    /// The entry of this offset, or the next one that is still kept.
+    /// The entry of this offset, or the next one that is still kept. One past the end is waited for, in silence: what is appended
+    /// before it is not delivered.
     Offset(u64),
 }
 
