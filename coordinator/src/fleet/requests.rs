@@ -29,7 +29,12 @@ pub(super) fn wish(message: &Message) -> Result<Wish, RequestError> {
         command: parsed.command,
         by: "request".to_owned(),
         source: Source::Amqp,
-        request_id: message.message_id.as_ref().map(RequestId::new),
+        // An empty one is what a script with a mistake sends, again and again: it names nothing.
+        request_id: message
+            .message_id
+            .as_ref()
+            .filter(|id| !id.is_empty())
+            .map(RequestId::new),
         wait: parsed.wait,
         dry_run: false,
     })
@@ -119,4 +124,18 @@ fn answer(outcome: RequestOutcome) -> Message {
         }
         .encode(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_message_id_names_no_request() {
+        let mut message = Message::new("", r#"{"kind": "stop", "all": true}"#);
+        message.message_id = Some(String::new());
+        assert_eq!(wish(&message).unwrap().request_id, None);
+        message.message_id = Some("a".to_owned());
+        assert_eq!(wish(&message).unwrap().request_id, Some(RequestId::new("a")));
+    }
 }
