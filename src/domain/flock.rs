@@ -36,6 +36,10 @@ choices! {
 /// Comes only out of [`FlockConfig::parse`] and of `Deserialize`, which is the same, so that whoever holds one holds a
 /// valid one. Cheap to clone. Serializes as its [echo](FlockConfig::echo).
 #[derive(Debug, Clone, PartialEq, JsonSchema)]
+#[schemars(extend("oneOf" = [
+    { "required": ["users"], "properties": { "users": { "type": "array", "minItems": 1 }, "user_spec": { "type": "null" } } },
+    { "required": ["user_spec"], "properties": { "user_spec": { "type": "object" }, "count": { "minimum": 1 } } },
+]))]
 pub struct FlockConfig {
     /// Name of the flock.
     pub name: FlockName,

@@ -163,7 +163,7 @@ pub enum Source {
 /// One entry of the state log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LogEntry {
-    /// [`SCHEMA`].
+    /// Version of the form: [`SCHEMA`], now 1.
     pub schema: u16,
     /// Reign that it belongs to.
     pub epoch: Epoch,
@@ -199,7 +199,7 @@ pub struct LogEntry {
 /// Coordinator to everybody, every 2 s and after each change: what is newest, and where the log has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Announcement {
-    /// [`SCHEMA`].
+    /// Version of the form: [`SCHEMA`], now 1.
     pub schema: u16,
     /// Who leads.
     pub owner: Owner,
@@ -214,7 +214,7 @@ pub struct Announcement {
 /// Coordinator to one replica or to everybody: a question that is answered at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Query {
-    /// [`SCHEMA`].
+    /// Version of the form: [`SCHEMA`], now 1.
     pub schema: u16,
     /// Who asks.
     pub owner: Owner,
@@ -264,7 +264,7 @@ pub enum Ask {
 /// An answer to a query; a long one comes in several parts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Answer {
-    /// [`SCHEMA`].
+    /// Version of the form: [`SCHEMA`], now 1.
     pub schema: u16,
     /// The replica that answers; absent if a coordinator does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -356,7 +356,7 @@ pub enum FlockPhase {
 /// Replica to every coordinator, every second and after each change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
-    /// [`SCHEMA`].
+    /// Version of the form: [`SCHEMA`], now 1.
     pub schema: u16,
     /// Who reports.
     pub instance_id: InstanceId,
@@ -432,7 +432,7 @@ pub struct ProcessFigures {
 /// Coordinator to every coordinator, every second: who is there, and what they know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CoordinatorReport {
-    /// [`SCHEMA`].
+    /// Version of the form: [`SCHEMA`], now 1.
     pub schema: u16,
     /// Who reports.
     pub session: SessionId,
@@ -470,6 +470,10 @@ pub enum RequestAction {
         flock: Box<FlockConfig>,
     },
     /// Stop one flock, or with `all` every flock.
+    #[schemars(extend("oneOf" = [
+        { "required": ["flock"], "properties": { "flock": { "type": "string" }, "all": { "const": false } } },
+        { "required": ["all"], "properties": { "flock": { "type": "null" }, "all": { "const": true } } },
+    ]))]
     Stop {
         /// Which one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -479,6 +483,16 @@ pub enum RequestAction {
         all: bool,
     },
     /// Refresh one flock, or all of a repository and branch.
+    #[schemars(extend("oneOf" = [
+        {
+            "required": ["flock"],
+            "properties": { "flock": { "type": "string" }, "repo_url": { "type": "null" }, "repo_ref": { "type": "null" } },
+        },
+        {
+            "required": ["repo_url", "repo_ref"],
+            "properties": { "flock": { "type": "null" }, "repo_url": { "type": "string" }, "repo_ref": { "type": "string" } },
+        },
+    ]))]
     Refresh {
         /// Which one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -495,7 +509,7 @@ pub enum RequestAction {
 /// Coordinator to the sender of a request, if it named a `reply_to`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RequestAnswer {
-    /// [`SCHEMA`].
+    /// Version of the form: [`SCHEMA`], now 1.
     pub schema: u16,
     /// What became of the request.
     #[serde(flatten)]

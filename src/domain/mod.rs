@@ -12,5 +12,6 @@ pub mod messages;
 pub mod monkey;
 pub mod reconcile;
 pub mod request;
+pub mod schema;
 pub mod users;
 pub mod validation;

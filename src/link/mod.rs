@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::domain::ids::InstanceId;
 
 pub mod amqp;
+pub mod asyncapi;
 pub mod memory;
 pub mod oddities;
 pub mod topology;
