@@ -1,0 +1,153 @@
+//! `HTTPRunner`: sends requests to any HTTP service and checks the answers.
+
+mod check;
+mod exchange;
+
+use std::sync::Arc;
+
+use mobu_fleet::domain::business::{
+    Authenticate, HttpRequest, HttpRunnerOptions, LogLevel, RequestOrder, TemplateValues,
+};
+use reqwest::Client;
+use reqwest::cookie::Jar;
+use secrecy::ExposeSecret;
+
+use self::exchange::{Exchange, RequestError};
+use super::{Business, IterationError};
+use crate::client::http;
+use crate::monkey::{Event, Field, Monkey};
+
+/// A monkey that sends requests.
+#[derive(Debug)]
+pub(super) struct HttpRunner {
+    options: Arc<HttpRunnerOptions>,
+    random: fastrand::Rng,
+    /// Number of the current iteration, from 1; goes on over restarts.
+    iteration: u64,
+    clients: Option<Clients>,
+}
+
+/// The connections of one run, and its cookies.
+#[derive(Debug)]
+struct Clients {
+    following: Client,
+    /// For requests that expect a redirect as their answer.
+    staying: Option<Client>,
+}
+
+impl HttpRunner {
+    pub(super) fn new(options: Arc<HttpRunnerOptions>, monkey: &Monkey) -> Self {
+        Self {
+            options,
+            random: monkey.random(),
+            iteration: 0,
+            clients: None,
+        }
+    }
+
+    fn connect(&self) -> Result<Clients, reqwest::Error> {
+        let jar = self.options.cookies.then(|| Arc::new(Jar::default()));
+        let staying = self.options.requests.iter().any(expects_redirect);
+        Ok(Clients {
+            following: http::for_monkey(jar.clone(), true)?,
+            staying: if staying {
+                Some(http::for_monkey(jar, false)?)
+            } else {
+                None
+            },
+        })
+    }
+
+    async fn send(&mut self, number: usize, monkey: &Monkey) -> Result<(), IterationError> {
+        let request = &self.options.requests[number];
+        let clients = self
+            .clients
+            .as_ref()
+            .ok_or_else(|| IterationError::retry("request", NotStarted))?;
+        let client = match &clients.staying {
+            Some(staying) if expects_redirect(request) => staying,
+            _ => &clients.following,
+        };
+        let uuid = uuid::Builder::from_random_bytes(self.random.u128(..).to_ne_bytes())
+            .into_uuid()
+            .to_string();
+        let user = monkey.user();
+        let exchange = Exchange {
+            number: number + 1,
+            request,
+            client,
+            is_bearer: self.options.authenticate == Authenticate::Bearer,
+            token: &user.token,
+            values: TemplateValues {
+                username: user.username.as_str(),
+                token: user.token.expose_secret(),
+                instance_id: monkey.instance_id().as_str(),
+                iteration: self.iteration,
+                uuid: &uuid,
+            },
+        };
+        // Boxed, because a request needs more room than all the rest of a monkey, and only while it is under way.
+        let answered = monkey.unless_stopped(Box::pin(exchange.run())).await?;
+        let answer = answered.map_err(failed)?;
+        let fields = [
+            ("request", Field::Integer(i64::try_from(number + 1).unwrap_or(i64::MAX))),
+            ("method", Field::Text(request.method.as_str())),
+            ("url", Field::Text(&answer.url)),
+            ("status", Field::Integer(answer.status.into())),
+            (
+                "size_bytes",
+                Field::Integer(i64::try_from(answer.size).unwrap_or(i64::MAX)),
+            ),
+            ("duration", Field::Float(answer.duration.as_secs_f64())),
+        ];
+        monkey.say(&Event {
+            level: LogLevel::Info,
+            text: "Request answered",
+            fields: &fields,
+            exception: None,
+        });
+        answer.verdict.map_err(failed)
+    }
+}
+
+/// `execute` was called without `startup`.
+#[derive(Debug, thiserror::Error)]
+#[error("the run has not been started up")]
+struct NotStarted;
+
+fn failed(error: RequestError) -> IterationError {
+    IterationError::retry(error.kind(), error)
+}
+
+/// Returns whether a redirect is what a request wants to see, so that it must not be followed.
+fn expects_redirect(request: &HttpRequest) -> bool {
+    request.expect.status.iter().any(|status| (300..400).contains(status))
+}
+
+impl Business for HttpRunner {
+    async fn startup(&mut self, _: &Monkey) -> Result<(), IterationError> {
+        let clients = self.connect().map_err(|error| IterationError::retry("client", error))?;
+        self.clients = Some(clients);
+        Ok(())
+    }
+
+    async fn execute(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
+        self.iteration += 1;
+        match self.options.order {
+            RequestOrder::Sequence => {
+                for number in 0..self.options.requests.len() {
+                    self.send(number, monkey).await?;
+                }
+                Ok(())
+            }
+            RequestOrder::Random => {
+                let number = self.random.usize(..self.options.requests.len());
+                self.send(number, monkey).await
+            }
+        }
+    }
+
+    async fn close(&mut self, _: &Monkey) {
+        self.clients = None;
+    }
+}

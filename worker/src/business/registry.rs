@@ -1,0 +1,40 @@
+//! Which business a configuration asks for: the one place where a business is added.
+
+use std::sync::Arc;
+
+use mobu_fleet::domain::business::BusinessOptions;
+use tokio::task::JoinSet;
+
+use super::Business;
+use super::empty_loop::EmptyLoop;
+use super::http_runner::HttpRunner;
+use super::unavailable::Unavailable;
+use crate::monkey::{Monkey, task};
+
+/// Starts a monkey in a task of its own. Each business has a life of its own type, so that none pays for the size of another.
+pub(crate) fn start(monkey: &Arc<Monkey>, tasks: &mut JoinSet<()>) {
+    match &monkey.flock().business.options {
+        BusinessOptions::EmptyLoop(_) => live(monkey, tasks, |_| EmptyLoop),
+        BusinessOptions::HttpRunner(options) => {
+            let options = options.clone();
+            live(monkey, tasks, move |monkey| HttpRunner::new(options.clone(), monkey));
+        }
+        BusinessOptions::Muster(_)
+        | BusinessOptions::GitLfs(_)
+        | BusinessOptions::TapQueryRunner(_)
+        | BusinessOptions::TapQuerySetRunner(_)
+        | BusinessOptions::SiaQuerySetRunner(_)
+        | BusinessOptions::NubladoPythonLoop(_)
+        | BusinessOptions::NotebookRunnerCounting(_)
+        | BusinessOptions::NotebookRunnerInfinite(_)
+        | BusinessOptions::NotebookRunnerList(_) => live(monkey, tasks, |_| Unavailable),
+    }
+}
+
+fn live<B, F>(monkey: &Arc<Monkey>, tasks: &mut JoinSet<()>, make: F)
+where
+    B: Business + 'static,
+    F: Fn(&Monkey) -> B + Send + Sync + 'static,
+{
+    tasks.spawn(task::live(monkey.clone(), make));
+}

@@ -1,0 +1,70 @@
+//! HTTP clients: one TLS configuration for the whole process, cookies and connections for each monkey alone.
+
+use std::sync::{Arc, LazyLock};
+
+use reqwest::cookie::Jar;
+use reqwest::redirect::Policy;
+use reqwest::{Client, ClientBuilder};
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::BuilderVerifierExt;
+use tracing::warn;
+
+/// Name under which we show up in the logs of others.
+const USER_AGENT: &str = concat!("mobu-fleet/", env!("CARGO_PKG_VERSION"));
+
+/// Most redirects that one request follows.
+const MOST_REDIRECTS: usize = 10;
+
+/// Read once: the system's certificates take milliseconds and a megabyte, which a hundred thousand monkeys share.
+static TLS: LazyLock<ClientConfig> = LazyLock::new(tls);
+
+/// Makes a client for one monkey. Without a jar it forgets cookies.
+pub(crate) fn for_monkey(jar: Option<Arc<Jar>>, follows_redirects: bool) -> Result<Client, reqwest::Error> {
+    let redirects = if follows_redirects {
+        Policy::limited(MOST_REDIRECTS)
+    } else {
+        Policy::none()
+    };
+    let mut builder = builder()
+        .redirect(redirects)
+        // Without a limit, no task of its own looks for idle connections: those of a monkey end with it.
+        .pool_idle_timeout(None)
+        .pool_max_idle_per_host(1);
+    if let Some(jar) = jar {
+        builder = builder.cookie_provider(jar);
+    }
+    builder.build()
+}
+
+/// Makes a client for services that the replica itself needs.
+pub(crate) fn for_service() -> Result<Client, reqwest::Error> {
+    builder().redirect(Policy::limited(MOST_REDIRECTS)).build()
+}
+
+fn builder() -> ClientBuilder {
+    Client::builder()
+        .user_agent(USER_AGENT)
+        .tls_backend_preconfigured(TLS.clone())
+}
+
+fn tls() -> ClientConfig {
+    let provider = CryptoProvider::get_default().cloned();
+    let provider = provider.unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    let builder = || {
+        ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .expect("every provider knows the default versions")
+    };
+    let mut config = match builder().with_platform_verifier() {
+        Ok(verified) => verified.with_no_client_auth(),
+        Err(error) => {
+            warn!(error = %error, "this system has no certificates to check others by: every https request will fail");
+            builder()
+                .with_root_certificates(RootCertStore::empty())
+                .with_no_client_auth()
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config
+}

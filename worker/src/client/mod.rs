@@ -1,0 +1,7 @@
+//! The services that a replica talks to, one file each, and what they have in common.
+
+pub(crate) mod gafaelfawr;
+pub(crate) mod http;
+pub(crate) mod repertoire;
+pub(crate) mod shown;
+pub(crate) mod tokens;

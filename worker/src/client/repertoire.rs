@@ -1,0 +1,208 @@
+//! Where services are: from Repertoire, or from a static document of the same shape (`contracts/businesses.md` 3).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mobu_fleet::link::BoxError;
+use mobu_fleet::runtime::clock::{self, Instant};
+use reqwest::Client;
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tracing::warn;
+use url::Url;
+
+use super::http;
+
+/// How long an answer is good for.
+const FRESH: Duration = Duration::from_secs(300);
+/// How long the service may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What there is in an environment. Everything may be left out, and what we do not know is ignored.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Discovery {
+    services: Services,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Services {
+    internal: BTreeMap<String, Service>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Service {
+    versions: BTreeMap<String, Version>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Version {
+    url: Url,
+}
+
+impl Discovery {
+    /// Returns the base URL of Gafaelfawr's interface, without a slash at its end.
+    ///
+    /// # Errors
+    ///
+    /// [`DiscoveryError::NotFound`] if the environment has none.
+    pub fn gafaelfawr(&self) -> Result<String, DiscoveryError> {
+        let service = self.services.internal.get("gafaelfawr");
+        let version = service.and_then(|service| service.versions.get("v1"));
+        let found = version.map(|version| version.url.as_str().trim_end_matches('/').to_owned());
+        found.ok_or(DiscoveryError::NotFound {
+            service: "gafaelfawr (v1)",
+        })
+    }
+}
+
+/// Why it is not known where a service is.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoveryError {
+    /// The environment does not have it.
+    #[error("{service} service not found in service discovery")]
+    NotFound {
+        /// Which one.
+        service: &'static str,
+    },
+    /// Service discovery cannot be asked.
+    #[error("service discovery did not answer")]
+    Unreachable(#[source] BoxError),
+    /// Service discovery answered something else.
+    #[error("service discovery answered with status {status}")]
+    Status {
+        /// Which status.
+        status: u16,
+    },
+}
+
+/// Finds services, and remembers where they are.
+#[derive(Debug)]
+pub(crate) struct Locator {
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Static(Arc<Discovery>),
+    Repertoire(Repertoire),
+}
+
+impl Locator {
+    /// Always gives the same answer.
+    pub(crate) fn fixed(discovery: Discovery) -> Self {
+        Self {
+            source: Source::Static(Arc::new(discovery)),
+        }
+    }
+
+    /// Asks Repertoire at its base URL.
+    pub(crate) fn repertoire(base_url: &Url) -> Result<Self, reqwest::Error> {
+        Ok(Self {
+            source: Source::Repertoire(Repertoire {
+                url: format!("{}/discovery", base_url.as_str().trim_end_matches('/')),
+                client: http::for_service()?,
+                last: Mutex::default(),
+                asking: Semaphore::new(1),
+            }),
+        })
+    }
+
+    /// Returns what there is, at most five minutes old, or older if it cannot be asked for anew.
+    pub(crate) async fn discover(&self) -> Result<Arc<Discovery>, DiscoveryError> {
+        match &self.source {
+            Source::Static(discovery) => Ok(discovery.clone()),
+            Source::Repertoire(repertoire) => repertoire.discover().await,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Repertoire {
+    url: String,
+    client: Client,
+    /// Guards the last answer and when it came; held for a copy, never over an await.
+    last: Mutex<Option<(Instant, Arc<Discovery>)>>,
+    /// One question at a time; the others wait for its answer.
+    asking: Semaphore,
+}
+
+impl Repertoire {
+    async fn discover(&self) -> Result<Arc<Discovery>, DiscoveryError> {
+        if let Some(fresh) = self.fresh() {
+            return Ok(fresh);
+        }
+        let _turn = self
+            .asking
+            .acquire()
+            .await
+            .map_err(|closed| DiscoveryError::Unreachable(closed.into()))?;
+        if let Some(fresh) = self.fresh() {
+            return Ok(fresh);
+        }
+        match self.ask().await {
+            Ok(discovery) => {
+                let discovery = Arc::new(discovery);
+                *self.last() = Some((clock::now(), discovery.clone()));
+                Ok(discovery)
+            }
+            Err(error) => {
+                let (_, old) = self.last().clone().ok_or(error)?;
+                warn!("Failed to refresh service discovery information, returning cached data");
+                Ok(old)
+            }
+        }
+    }
+
+    async fn ask(&self) -> Result<Discovery, DiscoveryError> {
+        let unreachable = |error: reqwest::Error| DiscoveryError::Unreachable(error.without_url().into());
+        let response = self
+            .client
+            .get(&self.url)
+            .timeout(TIMEOUT)
+            .send()
+            .await
+            .map_err(unreachable)?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(DiscoveryError::Status {
+                status: status.as_u16(),
+            });
+        }
+        let body = response.bytes().await.map_err(unreachable)?;
+        serde_json::from_slice(&body).map_err(|error| DiscoveryError::Unreachable(error.into()))
+    }
+
+    fn fresh(&self) -> Option<Arc<Discovery>> {
+        let last = self.last();
+        let (at, discovery) = last.as_ref()?;
+        (at.elapsed() < FRESH).then(|| discovery.clone())
+    }
+
+    fn last(&self) -> std::sync::MutexGuard<'_, Option<(Instant, Arc<Discovery>)>> {
+        self.last.lock().expect("no code panics while it holds the last answer")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gafaelfawr_is_found_by_its_version_and_missing_parts_are_named() {
+        let found: Discovery = serde_json::from_str(
+            r#"{"applications": ["x"], "services": {"ui": {}, "internal": {"gafaelfawr": {"url": "https://a/auth/api",
+               "versions": {"v1": {"url": "https://a/auth/api/v1/"}}}}}}"#,
+        )
+        .unwrap();
+        assert_eq!(found.gafaelfawr().unwrap(), "https://a/auth/api/v1");
+        let empty: Discovery = serde_json::from_str("{}").unwrap();
+        assert_eq!(
+            empty.gafaelfawr().unwrap_err().to_string(),
+            "gafaelfawr (v1) service not found in service discovery"
+        );
+    }
+}

@@ -1,0 +1,71 @@
+//! What may be shown of a URL and of an answer: enough to understand a failure, and no secret.
+
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use crate::monkey::public_half;
+
+/// Most bytes of an answer that an error repeats.
+const EXCERPT: usize = 256;
+
+/// Returns a URL without user, password, fragment and the values of its query.
+pub(crate) fn shown_url(url: &Url) -> String {
+    let mut shown = url.clone();
+    // Both fail for URLs without a host only, and those have neither.
+    if shown.set_username("").is_err() || shown.set_password(None).is_err() {
+        return shown.scheme().to_owned();
+    }
+    shown.set_fragment(None);
+    if url.query().is_some() {
+        let keys: Vec<_> = url.query_pairs().map(|(key, _)| format!("{key}=***")).collect();
+        shown.set_query(Some(&keys.join("&")));
+    }
+    shown.into()
+}
+
+/// Returns a text with a token replaced by its public half.
+pub(crate) fn without_token(text: &str, token: &SecretString) -> String {
+    let secret = token.expose_secret();
+    if secret.is_empty() || !text.contains(secret) {
+        return text.to_owned();
+    }
+    text.replace(secret, &public_half(secret))
+}
+
+/// Returns the beginning of an answer, with everything escaped that is not plain text.
+pub(crate) fn excerpt(body: &[u8]) -> String {
+    if body.is_empty() {
+        return "an empty body".to_owned();
+    }
+    let cut = &body[..body.len().min(EXCERPT)];
+    let text = String::from_utf8_lossy(cut);
+    let more = if body.len() > EXCERPT { "…" } else { "" };
+    format!("`{}{more}`", text.escape_debug())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_a_url_that_may_be_secret_is_shown() {
+        let url = "https://user:word@example.org:8443/a/b?token=abc&x=1&flag#frag"
+            .parse()
+            .unwrap();
+        assert_eq!(shown_url(&url), "https://example.org:8443/a/b?token=***&x=***&flag=***");
+    }
+
+    #[test]
+    fn a_token_in_a_text_becomes_its_public_half() {
+        let token = SecretString::from("gt-key.secret");
+        assert_eq!(without_token("say gt-key.secret!", &token), "say gt-key.***!");
+        assert_eq!(without_token("say", &SecretString::from("")), "say");
+    }
+
+    #[test]
+    fn an_excerpt_is_short_and_plain() {
+        assert_eq!(excerpt(b"a\nb\x1b[0m\xff\""), "`a\\nb\\u{1b}[0m\u{fffd}\\\"`");
+        assert_eq!(excerpt(&[b'x'; 500]).chars().count(), EXCERPT + 3);
+        assert_eq!(excerpt(b""), "an empty body");
+    }
+}

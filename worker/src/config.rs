@@ -1,0 +1,144 @@
+//! What a worker must be told. [`crate::Worker::build`] takes it; where it comes from is the caller's business.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mobu_fleet::domain::ids::InstanceId;
+use mobu_fleet::domain::users::ReplicaIdentity;
+use mobu_fleet::runtime::telemetry::LogProfile;
+use secrecy::SecretString;
+use url::Url;
+
+use crate::client::repertoire::Discovery;
+
+/// Everything that a worker must be told.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// The replica's name for life. A fleet of one may use any.
+    pub instance_id: InstanceId,
+    /// How many replicas the fleet is meant to have; 0 counts as 1.
+    pub replica_count: u32,
+    /// Where health and metrics are served; `None` serves them nowhere. Port 0 takes any.
+    pub http_bind: Option<SocketAddr>,
+    /// How long to wait at the start while the instance ID is in use by another process.
+    pub name_wait: Duration,
+    /// How often to report.
+    pub report_interval: Duration,
+    /// How long monkeys may take to stop before they are abandoned.
+    pub stop_timeout: Duration,
+    /// The same when the whole process ends.
+    pub drain_timeout: Duration,
+    /// Where users get their tokens from.
+    pub tokens: TokenSource,
+    /// Where services are; `None` if nothing asks.
+    pub discovery: Option<DiscoverySource>,
+    /// What becomes of what monkeys log.
+    pub monkey_logs: MonkeyLogs,
+    /// Whether to look at what the process uses. A simulation does not, so that it repeats itself.
+    pub measures_process: bool,
+    /// What decides every random choice, the session's name included.
+    pub seed: u64,
+}
+
+/// Where users get their tokens from.
+#[derive(Debug, Clone)]
+pub enum TokenSource {
+    /// Made up, for services that do not look at them.
+    Local,
+    /// From Gafaelfawr, found by the `discovery` of the configuration.
+    Gafaelfawr {
+        /// A token with the scope `admin:token`.
+        token: SecretString,
+        /// Limit of each call.
+        timeout: Duration,
+    },
+}
+
+/// Where services are.
+#[derive(Debug, Clone)]
+pub enum DiscoverySource {
+    /// As the configuration says.
+    Static(Discovery),
+    /// As Repertoire says.
+    Repertoire {
+        /// Its base URL.
+        base_url: Url,
+    },
+}
+
+/// What becomes of what monkeys log.
+#[derive(Debug, Clone)]
+pub struct MonkeyLogs {
+    /// Whether each monkey has a log of its own; otherwise all share the service's.
+    pub to_file: bool,
+    /// Form of the lines.
+    pub profile: LogProfile,
+    /// Where the temporary file is made; `None` for the system's choice.
+    pub directory: Option<PathBuf>,
+    /// How large it may get, in bytes; beyond, monkeys keep less of their logs.
+    pub max_bytes: u64,
+}
+
+impl Default for MonkeyLogs {
+    fn default() -> Self {
+        Self {
+            to_file: true,
+            profile: LogProfile::default(),
+            directory: None,
+            max_bytes: 4 << 30,
+        }
+    }
+}
+
+impl WorkerConfig {
+    /// Returns the configuration of a replica with every default: local tokens, nothing served.
+    pub fn new(instance_id: InstanceId, replica_count: u32, seed: u64) -> Self {
+        Self {
+            instance_id,
+            replica_count,
+            http_bind: None,
+            name_wait: Duration::from_secs(25),
+            report_interval: Duration::from_secs(1),
+            stop_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(60),
+            tokens: TokenSource::Local,
+            discovery: None,
+            monkey_logs: MonkeyLogs::default(),
+            measures_process: true,
+            seed,
+        }
+    }
+
+    /// Returns a configuration for tests: short waits, nothing measured, a small log.
+    ///
+    /// # Panics
+    ///
+    /// If `instance_id` is not one.
+    pub fn for_tests(instance_id: &str, replica_count: u32) -> Self {
+        let instance_id: InstanceId = instance_id.parse().expect("a test gives a right instance ID");
+        let seed = instance_id
+            .as_str()
+            .bytes()
+            .fold(17, |seed: u64, byte| seed.wrapping_mul(31) + u64::from(byte));
+        Self {
+            name_wait: Duration::from_secs(2),
+            stop_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(5),
+            monkey_logs: MonkeyLogs {
+                profile: LogProfile::Production,
+                ..MonkeyLogs::default()
+            },
+            measures_process: false,
+            ..Self::new(instance_id, replica_count, seed)
+        }
+    }
+
+    /// Returns what the names of users depend on.
+    pub(crate) fn identity(&self) -> ReplicaIdentity {
+        ReplicaIdentity {
+            instance_id: Some(self.instance_id.clone()),
+            replica_count: self.replica_count,
+        }
+    }
+}

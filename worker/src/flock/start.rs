@@ -1,0 +1,161 @@
+//! How a flock starts: users, their tokens, monkeys, batch by batch.
+
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use mobu_fleet::domain::desired::DesiredFlock;
+use mobu_fleet::domain::duration::HumanDuration;
+use mobu_fleet::domain::flock::User;
+use mobu_fleet::domain::messages::FlockPhase;
+use mobu_fleet::domain::users::{UserRuleError, batch_size_of, users_of};
+use mobu_fleet::runtime::clock;
+use tokio::sync::watch;
+use tracing::info;
+
+use super::{Herd, Pasture, Status};
+use crate::client::gafaelfawr::TokenError;
+use crate::monkey::roster::{Lives, Roster};
+use crate::monkey::{AuthenticatedUser, Counts, FlockRun, Monkey};
+
+/// How many tokens are asked for at a time.
+const TOKEN_BATCH: usize = 10;
+/// Longest pause between two batches of tokens, so that replicas that start together do not ask together.
+const TOKEN_JITTER: Duration = Duration::from_millis(20);
+/// After how many monkeys the others get a turn.
+const TURN: usize = 1000;
+
+/// Why a flock could not start.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    /// Its users cannot be made on this replica; trying again cannot help.
+    #[error(transparent)]
+    Users(#[from] UserRuleError),
+    /// There are no tokens.
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
+}
+
+/// One attempt to start a flock.
+pub(super) struct Start<'a> {
+    pub(super) desired: &'a DesiredFlock,
+    pub(super) pasture: &'a Pasture,
+    pub(super) status: &'a watch::Sender<Status>,
+    pub(super) random: &'a mut fastrand::Rng,
+}
+
+impl Start<'_> {
+    /// Starts every monkey, and returns once the last batch is started.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it starts no further monkey; those in `lives` and in the status go on.
+    pub(super) async fn run(mut self, lives: &mut Lives) -> Result<(), StartError> {
+        let config = &self.desired.config;
+        info!(flock.name = %config.name, "Creating users");
+        let users = users_of(config, &self.pasture.identity)?;
+        let users = self.authenticate(users).await?;
+        let herd = self.herd(users).await;
+        self.status.send_modify(|status| {
+            status.monkeys = Some(herd.clone());
+            // After a failed attempt, this one goes on.
+            (status.phase, status.error) = (FlockPhase::Starting, None);
+            // It was asked for while there was nobody to tell.
+            if status.refresh_generation > self.desired.refresh_generation {
+                herd.roster.refresh();
+            }
+        });
+        self.start_batches(herd.roster.monkeys(), lives).await;
+        self.status.send_modify(|status| status.phase = FlockPhase::Running);
+        self.pasture.changed.notify_one();
+        info!(flock.name = %config.name, "flock `{}` runs {} monkeys", config.name, herd.roster.monkeys().len());
+        Ok(())
+    }
+
+    async fn authenticate(&mut self, users: Vec<User>) -> Result<Vec<AuthenticatedUser>, TokenError> {
+        let (tokens, scopes) = (&self.pasture.tokens, &self.desired.config.scopes);
+        let mut authenticated = Vec::with_capacity(users.len());
+        for (number, batch) in users.chunks(TOKEN_BATCH).enumerate() {
+            if number > 0 && tokens.are_remote() {
+                tokio::time::sleep(TOKEN_JITTER.mul_f64(self.random.f64())).await;
+            }
+            let asked = batch.iter().map(|user| tokens.authenticate(user, scopes));
+            for answer in all(asked.collect()).await {
+                authenticated.push(answer?);
+            }
+            if (number * TOKEN_BATCH).is_multiple_of(TURN) {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(authenticated)
+    }
+
+    async fn herd(&self, users: Vec<AuthenticatedUser>) -> Herd {
+        let config = &self.desired.config;
+        let run = Arc::new(FlockRun {
+            name: config.name.clone(),
+            business: config.business.clone(),
+            scopes: config.scopes.clone(),
+            counts: Counts::default(),
+            surroundings: self.pasture.surroundings.clone(),
+        });
+        let mut monkeys = Vec::with_capacity(users.len());
+        for user in users {
+            monkeys.push(Arc::new(Monkey::new(run.clone(), user)));
+            if monkeys.len().is_multiple_of(TURN) {
+                tokio::task::yield_now().await;
+            }
+        }
+        Herd {
+            run,
+            roster: Arc::new(Roster::new(monkeys)),
+        }
+    }
+
+    async fn start_batches(&self, monkeys: &[Arc<Monkey>], lives: &mut Lives) {
+        let config = &self.desired.config;
+        let size = batch_size_of(config, &self.pasture.identity).and_then(|size| usize::try_from(size).ok());
+        let size = size.unwrap_or(usize::MAX).clamp(1, monkeys.len().max(1));
+        let wait = config.start_batch_wait.map(HumanDuration::to_std).unwrap_or_default();
+        let batches = monkeys.len().div_ceil(size);
+        for (number, batch) in monkeys.chunks(size).enumerate() {
+            if number > 0 {
+                info!(flock.name = %config.name, wait_secs = wait.as_secs_f64(), "pausing for batch");
+                tokio::time::sleep(wait).await;
+            }
+            info!(
+                flock.name = %config.name, current_batch = number + 1, num_batches = batches, monkeys_in_batch = batch.len(),
+                "starting batch"
+            );
+            for part in batch.chunks(TURN) {
+                for monkey in part {
+                    lives.start(monkey);
+                }
+                tokio::task::yield_now().await;
+            }
+            self.status
+                .send_modify(|status| status.start_time = Some(clock::wall()));
+        }
+    }
+}
+
+/// Waits for all futures at once; returns what they gave in their order.
+async fn all<T>(futures: Vec<impl Future<Output = T>>) -> Vec<T> {
+    let mut waiting: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(move |context| {
+        let mut is_done = true;
+        for (future, done) in &mut waiting {
+            if done.is_none() {
+                match future.as_mut().poll(context) {
+                    Poll::Ready(value) => *done = Some(value),
+                    Poll::Pending => is_done = false,
+                }
+            }
+        }
+        if !is_done {
+            return Poll::Pending;
+        }
+        Poll::Ready(waiting.iter_mut().filter_map(|(_, done)| done.take()).collect())
+    })
+    .await
+}

@@ -1,0 +1,353 @@
+//! One monkey: who it is, where it stands, what it has to say. [`task`] lives its life, [`roster`] keeps its flock together.
+
+pub(crate) mod line;
+pub(crate) mod log;
+pub(crate) mod roster;
+pub(crate) mod spool;
+pub(crate) mod stop;
+pub(crate) mod task;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use mobu_fleet::domain::business::{BusinessConfig, LogLevel};
+use mobu_fleet::domain::flock::Group;
+use mobu_fleet::domain::ids::{FlockName, InstanceId, MonkeyName};
+use mobu_fleet::domain::messages::LogPart;
+use mobu_fleet::domain::monkey::{BusinessData, MonkeyData, MonkeyEvent, MonkeyState, UserData};
+use mobu_fleet::runtime::telemetry::LogProfile;
+use secrecy::{ExposeSecret, SecretString};
+use tracing::{debug, error, info, warn};
+
+pub(crate) use self::line::{Event, Field};
+pub(crate) use self::stop::{Pause, Stopped};
+
+use self::line::severity;
+use self::log::MonkeyLog;
+use self::spool::Spool;
+use self::stop::StopSignal;
+
+/// Whom a monkey plays, with a token of its own.
+#[derive(Debug, Clone)]
+pub(crate) struct AuthenticatedUser {
+    /// Name as Gafaelfawr returned it.
+    pub username: MonkeyName,
+    /// Numeric user ID, if known.
+    pub uidnumber: Option<i64>,
+    /// Numeric primary group ID, if known.
+    pub gidnumber: Option<i64>,
+    /// Groups that it is in.
+    pub groups: Arc<[Group]>,
+    /// Its token.
+    pub token: SecretString,
+}
+
+/// What all monkeys of a replica share.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    /// The replica, by its name for life.
+    pub(crate) instance_id: InstanceId,
+    /// Whether the fleet has several replicas, so that a monkey says which one runs it.
+    pub(crate) is_one_of_many: bool,
+    /// Where monkeys log to; `None` if they share the service's log.
+    pub(crate) spool: Option<Arc<Spool>>,
+    /// Form of a log line.
+    pub(crate) profile: LogProfile,
+    /// What decides every random choice.
+    pub(crate) seed: u64,
+}
+
+/// What all monkeys of one run of a flock share.
+#[derive(Debug)]
+pub(crate) struct FlockRun {
+    pub(crate) name: FlockName,
+    pub(crate) business: BusinessConfig,
+    pub(crate) scopes: Arc<[String]>,
+    pub(crate) counts: Counts,
+    pub(crate) surroundings: Arc<Surroundings>,
+}
+
+/// Sums over the monkeys of a flock, kept by the monkeys themselves, so that a report need not ask each of them.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    by_state: [AtomicU64; STATES.len()],
+    success: AtomicU64,
+    failure: AtomicU64,
+}
+
+/// Every state, in the order of its number.
+const STATES: [MonkeyState; 5] = [
+    MonkeyState::Idle,
+    MonkeyState::Running,
+    MonkeyState::Stopping,
+    MonkeyState::Finished,
+    MonkeyState::Error,
+];
+
+impl Counts {
+    pub(crate) fn success(&self) -> u64 {
+        self.success.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn failure(&self) -> u64 {
+        self.failure.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many monkeys are in each state that any is in.
+    pub(crate) fn by_state(&self) -> impl Iterator<Item = (MonkeyState, u64)> {
+        let counts = self.by_state.iter().map(|count| count.load(Ordering::Relaxed));
+        STATES.into_iter().zip(counts).filter(|(_, count)| *count > 0)
+    }
+}
+
+/// One monkey, as all who deal with it see it.
+#[derive(Debug)]
+pub(crate) struct Monkey {
+    flock: Arc<FlockRun>,
+    user: AuthenticatedUser,
+    /// Position in [`STATES`].
+    state: AtomicU8,
+    is_refreshing: AtomicBool,
+    /// Whether its task has ended.
+    has_ended: AtomicBool,
+    success: AtomicU64,
+    failure: AtomicU64,
+    stop: StopSignal,
+    log: Option<MonkeyLog>,
+}
+
+impl Monkey {
+    pub(crate) fn new(flock: Arc<FlockRun>, user: AuthenticatedUser) -> Self {
+        flock.counts.by_state[0].fetch_add(1, Ordering::Relaxed);
+        let log = flock
+            .surroundings
+            .spool
+            .as_ref()
+            .map(|spool| MonkeyLog::new(spool.clone()));
+        let monkey = Self {
+            flock,
+            user,
+            state: AtomicU8::new(0),
+            is_refreshing: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
+            success: AtomicU64::new(0),
+            failure: AtomicU64::new(0),
+            stop: StopSignal::default(),
+            log,
+        };
+        if monkey.log.is_some() {
+            let fields = [("file", Field::Text("spool of the replica"))];
+            monkey.say(&Event {
+                level: LogLevel::Info,
+                text: "Starting new file logger",
+                fields: &fields,
+                exception: None,
+            });
+        }
+        monkey
+    }
+
+    /// Its name: that of its user.
+    pub(crate) fn name(&self) -> &MonkeyName {
+        &self.user.username
+    }
+
+    /// Whom it plays.
+    pub(crate) fn user(&self) -> &AuthenticatedUser {
+        &self.user
+    }
+
+    /// The replica that runs it.
+    pub(crate) fn instance_id(&self) -> &InstanceId {
+        &self.flock.surroundings.instance_id
+    }
+
+    /// Where it stands.
+    pub(crate) fn state(&self) -> MonkeyState {
+        STATES[usize::from(self.state.load(Ordering::SeqCst))]
+    }
+
+    /// Returns random numbers of its own: the same ones for the same monkey and seed.
+    pub(crate) fn random(&self) -> fastrand::Rng {
+        let salt = self
+            .name()
+            .as_str()
+            .bytes()
+            .fold(7, |salt: u64, byte| salt.wrapping_mul(31).wrapping_add(byte.into()));
+        fastrand::Rng::with_seed(self.flock.surroundings.seed ^ salt)
+    }
+
+    /// Pauses; a stop ends the pause at once.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub(crate) async fn pause(&self, interval: Duration) -> Pause {
+        self.stop.pause(interval).await
+    }
+
+    /// Waits for `future`, and drops it as soon as the monkey shall stop.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] in that case.
+    pub(crate) async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Result<T, Stopped> {
+        self.stop.unless_set(future).await
+    }
+
+    /// Whether it was told to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.is_set()
+    }
+
+    /// Logs an event of level info without further facts.
+    pub(crate) fn info(&self, text: &str) {
+        self.say(&Event {
+            level: LogLevel::Info,
+            text,
+            fields: &[],
+            exception: None,
+        });
+    }
+
+    /// Logs an event, if its level is one that this monkey's log keeps.
+    pub(crate) fn say(&self, event: &Event<'_>) {
+        let Some(log) = &self.log else {
+            return self.say_to_service(event);
+        };
+        if event.level >= self.flock.business.common().log_level {
+            log.append(|buffer| event.write(self.flock.surroundings.profile, self.name().as_str(), buffer));
+        }
+        // As in mobu, whoever develops sees everything in one place; there it takes the level debug.
+        if self.flock.surroundings.profile == LogProfile::Development {
+            debug!(flock.name = %self.flock.name, monkey.name = %self.name(), "{}", event.text);
+        }
+    }
+
+    fn say_to_service(&self, event: &Event<'_>) {
+        let (flock, monkey) = (&self.flock.name, self.name());
+        let error = event.exception.unwrap_or_default();
+        macro_rules! emit {
+            ($level:ident) => {
+                $level!(%flock, %monkey, user = %monkey, severity = severity(event.level), error, "{}", event.text)
+            };
+        }
+        match event.level {
+            LogLevel::Debug => emit!(debug),
+            LogLevel::Info => emit!(info),
+            LogLevel::Warning => emit!(warn),
+            LogLevel::Error | LogLevel::Critical => emit!(error),
+        }
+    }
+
+    /// Asks for a refresh. It stays asked for until the business has done it.
+    pub(crate) fn refresh(&self) {
+        self.is_refreshing.store(true, Ordering::SeqCst);
+    }
+
+    /// Tells it to stop; waits for nothing.
+    pub(crate) fn stop(&self) {
+        if self.stop.set() {
+            self.apply(MonkeyEvent::Stop);
+            self.info("Stopping...");
+        }
+    }
+
+    /// Whether its task has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::SeqCst)
+    }
+
+    /// Moves to the next state. Returns whether the event could happen; otherwise nothing changed.
+    pub(crate) fn apply(&self, event: MonkeyEvent) -> bool {
+        let mut number = self.state.load(Ordering::SeqCst);
+        loop {
+            let Some(next) = STATES[usize::from(number)].next(event) else {
+                return false;
+            };
+            let index = STATES
+                .iter()
+                .position(|state| *state == next)
+                .expect("STATES has every state");
+            let to = u8::try_from(index).expect("there are five states");
+            match self
+                .state
+                .compare_exchange(number, to, Ordering::SeqCst, Ordering::SeqCst)
+            {
+                Ok(_) if number == to => return true,
+                Ok(_) => {
+                    let counts = &self.flock.counts.by_state;
+                    counts[usize::from(number)].fetch_sub(1, Ordering::Relaxed);
+                    counts[index].fetch_add(1, Ordering::Relaxed);
+                    return true;
+                }
+                Err(now) => number = now,
+            }
+        }
+    }
+
+    fn count_success(&self) {
+        self.success.fetch_add(1, Ordering::Relaxed);
+        self.flock.counts.success.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_failure(&self) {
+        self.failure.fetch_add(1, Ordering::Relaxed);
+        self.flock.counts.failure.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the monkey as mobu shows it.
+    pub(crate) fn data(&self) -> MonkeyData {
+        let surroundings = &self.flock.surroundings;
+        MonkeyData {
+            name: self.name().clone(),
+            state: self.state(),
+            user: UserData {
+                username: self.user.username.as_str().to_owned(),
+                scopes: self.flock.scopes.to_vec(),
+                token: public_half(self.user.token.expose_secret()),
+                uidnumber: self.user.uidnumber,
+                gidnumber: self.user.gidnumber,
+                groups: self.user.groups.to_vec(),
+            },
+            business: BusinessData {
+                name: self.flock.business.kind().class_name().to_owned(),
+                failure_count: self.failure.load(Ordering::Relaxed),
+                success_count: self.success.load(Ordering::Relaxed),
+                refreshing: self.is_refreshing.load(Ordering::SeqCst),
+                ..BusinessData::default()
+            },
+            replica: surroundings.is_one_of_many.then(|| surroundings.instance_id.clone()),
+        }
+    }
+
+    /// Reads a part of its log; `None` if it has none of its own.
+    pub(crate) fn read_log(&self, offset: u64, limit: u32) -> Option<LogPart> {
+        self.log.as_ref().map(|log| log.read(offset, limit))
+    }
+
+    pub(crate) fn flock(&self) -> &Arc<FlockRun> {
+        &self.flock
+    }
+}
+
+/// Returns what may be shown of a token: `gt-{key}.***`. Nothing at all of one that has another form.
+pub(crate) fn public_half(token: &str) -> String {
+    match token.split_once('.') {
+        Some((key, _)) if key.starts_with("gt-") => format!("{key}.***"),
+        _ => "***".to_owned(),
+    }
+}
+
+/// Returns a state as mobu writes it.
+pub(crate) const fn state_name(state: MonkeyState) -> &'static str {
+    match state {
+        MonkeyState::Idle => "IDLE",
+        MonkeyState::Running => "RUNNING",
+        MonkeyState::Stopping => "STOPPING",
+        MonkeyState::Finished => "FINISHED",
+        MonkeyState::Error => "ERROR",
+    }
+}

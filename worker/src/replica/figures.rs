@@ -1,0 +1,95 @@
+//! What the process uses: read from the kernel, and measured by a timer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use mobu_fleet::domain::messages::ProcessFigures;
+use mobu_fleet::runtime::clock::{self, Instant};
+
+/// How often the timer looks how late it is.
+const PROBE: Duration = Duration::from_millis(250);
+/// Length of the kernel's unit of processor time, the same on every Linux.
+const TICK_SECONDS: f64 = 0.01;
+
+/// What the process used so far.
+#[derive(Debug)]
+pub(super) struct Figures {
+    lag: Arc<AtomicU64>,
+    last: Option<(Instant, f64)>,
+    is_measuring: bool,
+}
+
+impl Figures {
+    pub(super) fn new(is_measuring: bool) -> Self {
+        Self {
+            lag: Arc::default(),
+            last: None,
+            is_measuring,
+        }
+    }
+
+    /// Returns a task that measures how late timers are, for as long as it runs.
+    pub(super) fn probe(&self) -> impl Future<Output = ()> + use<> {
+        let lag = self.lag.clone();
+        async move {
+            loop {
+                let due = clock::now() + PROBE;
+                tokio::time::sleep_until(due).await;
+                let late = clock::now().saturating_duration_since(due);
+                lag.fetch_max(u64::try_from(late.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Returns the figures since the last call. Unknown ones are zero.
+    pub(super) fn take(&mut self) -> ProcessFigures {
+        if !self.is_measuring {
+            return ProcessFigures::default();
+        }
+        let (now, cpu_seconds) = (clock::now(), cpu_seconds().unwrap_or_default());
+        let (since, before) = self.last.replace((now, cpu_seconds)).unwrap_or((now, cpu_seconds));
+        let elapsed = now.duration_since(since).as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a lag is far below 2^52 microseconds")]
+        let lag_micros = self.lag.swap(0, Ordering::Relaxed) as f64;
+        ProcessFigures {
+            cpu_seconds,
+            cpu: if elapsed > 0.0 {
+                (cpu_seconds - before) / elapsed
+            } else {
+                0.0
+            },
+            rss_bytes: rss_bytes().unwrap_or_default(),
+            lag_ms: lag_micros / 1000.0,
+            connections: None,
+        }
+    }
+}
+
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The program's name comes second, in brackets, and may hold anything.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ').skip(11).map(str::parse::<f64>);
+    Some((fields.next()?.ok()? + fields.next()?.ok()?) * TICK_SECONDS)
+}
+
+fn rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_kernel_knows_what_a_process_uses() {
+        let mut figures = Figures::new(true);
+        let taken = figures.take();
+        assert!(taken.rss_bytes > 100_000 && taken.cpu_seconds >= 0.0, "{taken:?}");
+        assert_eq!(Figures::new(false).take(), ProcessFigures::default());
+    }
+}

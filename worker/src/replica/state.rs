@@ -1,0 +1,419 @@
+//! What a replica knows and decides: events in, effects out, nothing else.
+//!
+//! The view of the log outlives sessions, so that the replica never goes back by itself; it acts on a state only if its
+//! revision is above that of the state it acted on last (`amqp.md` b.4, rules 1, 5 and 8).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mobu_fleet::domain::desired::{DesiredFlock, DesiredState};
+use mobu_fleet::domain::fold::{Verdict, View};
+use mobu_fleet::domain::ids::{Epoch, FlockName, Revision};
+use mobu_fleet::domain::messages::{Announcement, LogEntry, ReplicaPhase, Standing};
+use mobu_fleet::domain::reconcile::{ActualFlock, Step, reconcile};
+use mobu_fleet::link::LogStart;
+use mobu_fleet::runtime::clock::Instant;
+
+/// How long to wait for an announcement before the log is read from its beginning.
+const ANNOUNCEMENT_WAIT: Duration = Duration::from_secs(5);
+/// How long the log must be silent to count as read to its end, if nobody announced where that is.
+const SILENCE: Duration = Duration::from_secs(1);
+/// How long a reader may be silent while the coordinator announces more than it has read.
+const STUCK: Duration = Duration::from_secs(5);
+
+/// What happened.
+#[derive(Debug)]
+pub(super) enum ReplicaEvent {
+    /// A session is open and holds the instance ID.
+    Opened,
+    /// Another process holds the instance ID.
+    NameTaken,
+    /// The session has ended.
+    Lost,
+    /// The coordinator says where things stand.
+    Announced(Announcement),
+    /// The next entry of the log; `None` if it cannot be decoded.
+    Read(u64, Option<Box<LogEntry>>),
+    /// The task of a flock has ended.
+    FlockEnded(FlockName),
+    /// Time has passed.
+    Tick,
+    /// The process ends.
+    Drain,
+}
+
+/// What must now be done.
+#[derive(Debug, PartialEq)]
+pub(super) enum Effect {
+    /// Read the log from here on.
+    ReadLog(LogStart),
+    /// End the session, which is of no use any more.
+    EndSession(&'static str),
+    /// Tell the flock of that name to run so; start it if it does not.
+    Run(FlockName, Arc<DesiredFlock>),
+    /// Tell the flock to stop.
+    Stop(FlockName),
+    /// The coordinator was heard of.
+    Contact,
+    /// Report soon.
+    Report,
+    /// Say that the instance ID is in use, and end the process: it never ran anything.
+    GiveUp,
+    /// Everything has stopped: report a last time, and end.
+    Finish,
+}
+
+/// A state that the replica acts on.
+#[derive(Debug, Clone)]
+pub(super) struct Acted {
+    pub(super) state: Arc<DesiredState>,
+    pub(super) standing: Standing,
+}
+
+/// What the replica knows.
+#[derive(Debug)]
+pub(super) struct ReplicaState {
+    name_wait: Duration,
+    view: View,
+    acted: Option<Acted>,
+    /// What each flock's task was told last; `None`: to stop.
+    told: BTreeMap<FlockName, Option<ActualFlock>>,
+    session: Session,
+    has_run: bool,
+    /// Whether the log was read to its end at least once.
+    was_caught_up: bool,
+    /// Since when the instance ID is known to be another's.
+    name_taken: Option<Instant>,
+    /// What was announced beyond the view, and since when the reader has been silent.
+    ahead: Option<((Epoch, Revision), Instant)>,
+    is_draining: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Session {
+    Closed,
+    /// Waits for an announcement until then.
+    Open {
+        until: Instant,
+    },
+    /// Reads towards `target`, if one was announced.
+    Reading {
+        target: Option<Target>,
+        read: Option<u64>,
+        last: Instant,
+    },
+    /// Acts on every entry.
+    CaughtUp,
+}
+
+/// The entry up to which the log must be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Target {
+    offset: u64,
+    announced: (Epoch, Revision),
+}
+
+impl ReplicaState {
+    pub(super) fn new(name_wait: Duration) -> Self {
+        Self {
+            name_wait,
+            view: View::default(),
+            acted: None,
+            told: BTreeMap::new(),
+            session: Session::Closed,
+            has_run: false,
+            was_caught_up: false,
+            name_taken: None,
+            ahead: None,
+            is_draining: false,
+        }
+    }
+
+    /// The state that the replica acts on, if it knows one.
+    pub(super) fn acted(&self) -> Option<&Acted> {
+        self.acted.as_ref()
+    }
+
+    /// Whether another process holds the instance ID, as far as is known.
+    pub(super) fn is_name_taken(&self) -> bool {
+        self.name_taken.is_some()
+    }
+
+    pub(super) fn phase(&self) -> ReplicaPhase {
+        if self.is_draining {
+            ReplicaPhase::Draining
+        } else if self.was_caught_up {
+            ReplicaPhase::Running
+        } else {
+            ReplicaPhase::Starting
+        }
+    }
+
+    /// Returns when to come back with a [`ReplicaEvent::Tick`] at the latest.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let session = match self.session {
+            Session::Open { until } => Some(until),
+            Session::Reading { target: None, last, .. } => Some(last + SILENCE),
+            Session::Reading { last, .. } => Some(last + STUCK),
+            _ => None,
+        };
+        let stuck = self.ahead.filter(|_| self.is_reading()).map(|(_, since)| since + STUCK);
+        session.into_iter().chain(stuck).min()
+    }
+
+    /// Applies one event; returns what must now be done, in order.
+    pub(super) fn handle(&mut self, event: ReplicaEvent, now: Instant) -> Vec<Effect> {
+        match event {
+            ReplicaEvent::Opened => self.opened(now),
+            ReplicaEvent::NameTaken => self.name_taken(now),
+            ReplicaEvent::Lost => {
+                (self.session, self.ahead) = (Session::Closed, None);
+                Vec::new()
+            }
+            ReplicaEvent::Announced(announcement) => self.announced(&announcement, now),
+            ReplicaEvent::Read(offset, entry) => self.read(offset, entry, now),
+            ReplicaEvent::FlockEnded(name) => self.flock_ended(&name),
+            ReplicaEvent::Tick => self.tick(now),
+            ReplicaEvent::Drain => {
+                self.is_draining = true;
+                let mut effects = self.stop_all();
+                effects.push(if self.told.is_empty() {
+                    Effect::Finish
+                } else {
+                    Effect::Report
+                });
+                effects
+            }
+        }
+    }
+
+    fn opened(&mut self, now: Instant) -> Vec<Effect> {
+        self.has_run = true;
+        (self.name_taken, self.ahead) = (None, None);
+        self.session = Session::Open {
+            until: now + ANNOUNCEMENT_WAIT,
+        };
+        vec![Effect::Report]
+    }
+
+    fn name_taken(&mut self, now: Instant) -> Vec<Effect> {
+        let since = *self.name_taken.get_or_insert(now);
+        if self.has_run {
+            // Two processes must never play the same users: the other one has the name, so it has the users.
+            return self.stop_all();
+        }
+        if now.duration_since(since) >= self.name_wait {
+            vec![Effect::GiveUp]
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn announced(&mut self, announcement: &Announcement, now: Instant) -> Vec<Effect> {
+        if self.is_draining {
+            return Vec::new();
+        }
+        let mut effects = Vec::new();
+        let announced = (announcement.standing.epoch, announcement.standing.revision);
+        let aim = Target {
+            offset: announcement.offset,
+            announced,
+        };
+        // Below our epoch speaks a coordinator that was replaced, or one that has yet to learn what we know.
+        if announcement.standing.epoch >= self.view.epoch() {
+            effects.push(Effect::Contact);
+        }
+        match &mut self.session {
+            Session::Open { .. } => {
+                // Any entry that counted will do, however old: all that is later is seen in order.
+                self.session = Session::Reading {
+                    target: Some(aim),
+                    read: None,
+                    last: now,
+                };
+                effects.push(Effect::ReadLog(LogStart::Offset(announcement.offset)));
+            }
+            Session::Reading { target, .. } => {
+                // The newest word counts, not the highest offset: a log that lost entries counts from a lower one again.
+                if target.is_none_or(|target| announced >= target.announced) {
+                    *target = Some(aim);
+                }
+                effects.extend(self.catch_up(now));
+            }
+            Session::CaughtUp | Session::Closed => {}
+        }
+        if announced > self.known() {
+            let since = self.ahead.map_or(now, |(_, since)| since);
+            self.ahead = Some((announced, since));
+        } else if announcement.standing.epoch >= self.view.epoch() {
+            self.ahead = None;
+        }
+        effects
+    }
+
+    fn read(&mut self, offset: u64, entry: Option<Box<LogEntry>>, now: Instant) -> Vec<Effect> {
+        if let Session::Reading { read, last, .. } = &mut self.session {
+            (*read, *last) = (Some(offset), now);
+        }
+        let verdict = entry.map(|entry| self.view.fold(offset, *entry));
+        self.ahead = self
+            .ahead
+            .filter(|(announced, _)| *announced > self.known())
+            .map(|(announced, _)| (announced, now));
+        match self.session {
+            Session::CaughtUp if verdict == Some(Verdict::State) => self.act(),
+            Session::Reading { .. } => self.catch_up(now),
+            _ => Vec::new(),
+        }
+    }
+
+    fn flock_ended(&mut self, name: &FlockName) -> Vec<Effect> {
+        let mut effects = vec![Effect::Report];
+        match self.told.get(name) {
+            Some(None) => {
+                self.told.remove(name);
+            }
+            // It was told to run again in the moment in which it ended, or it crashed.
+            Some(Some(_)) => {
+                let wanted = self.acted.as_ref().and_then(|acted| acted.state.flocks.get(name));
+                match wanted {
+                    Some(flock) => effects.push(Effect::Run(name.clone(), Arc::new(flock.clone()))),
+                    None => drop(self.told.remove(name)),
+                }
+            }
+            None => {}
+        }
+        if self.is_draining && self.told.is_empty() {
+            effects.push(Effect::Finish);
+        }
+        effects
+    }
+
+    fn tick(&mut self, now: Instant) -> Vec<Effect> {
+        if self.is_reading() && self.ahead.is_some_and(|(_, since)| now >= since + STUCK) {
+            self.ahead = None;
+            return vec![Effect::EndSession(
+                "the coordinator announces more than the log's reader delivers",
+            )];
+        }
+        match self.session {
+            Session::Open { until } if now >= until => {
+                self.session = Session::Reading {
+                    target: None,
+                    read: None,
+                    last: now,
+                };
+                vec![Effect::ReadLog(LogStart::First)]
+            }
+            Session::Reading {
+                target: Some(_), last, ..
+            } if now >= last + STUCK => {
+                vec![Effect::EndSession(
+                    "the log does not have what the coordinator announced",
+                )]
+            }
+            Session::Reading { .. } => self.catch_up(now),
+            _ => Vec::new(),
+        }
+    }
+
+    fn is_reading(&self) -> bool {
+        matches!(self.session, Session::Reading { .. } | Session::CaughtUp)
+    }
+
+    /// Where the newest state that was read stands.
+    fn known(&self) -> (Epoch, Revision) {
+        let held = self.view.held();
+        held.map_or((Epoch(0), Revision(0)), |held| {
+            (held.standing.epoch, held.standing.revision)
+        })
+    }
+
+    /// Begins to act once everything was read that there was when the session began.
+    fn catch_up(&mut self, now: Instant) -> Vec<Effect> {
+        let Session::Reading { target, read, last } = self.session else {
+            return Vec::new();
+        };
+        let is_there = match target {
+            Some(target) => read.is_some_and(|read| read >= target.offset),
+            None => now >= last + SILENCE,
+        };
+        if !is_there {
+            return Vec::new();
+        }
+        self.session = Session::CaughtUp;
+        self.was_caught_up = true;
+        let mut effects = self.act();
+        effects.push(Effect::Report);
+        effects
+    }
+
+    /// Takes the newest state, if it is newer than the one acted on last, and does what is missing.
+    fn act(&mut self) -> Vec<Effect> {
+        if self.is_draining {
+            return Vec::new();
+        }
+        let mut effects = Vec::new();
+        if let Some(held) = self.view.held() {
+            let standing = &held.standing;
+            let is_newer = self
+                .acted
+                .as_ref()
+                .is_none_or(|acted| standing.revision > acted.standing.revision);
+            // The same state under a later epoch: nothing to do, but we stand there now.
+            let is_confirmed = self.acted.as_ref().is_some_and(|acted| {
+                standing.revision == acted.standing.revision
+                    && standing.digest == acted.standing.digest
+                    && standing.epoch > acted.standing.epoch
+            });
+            if is_newer || is_confirmed {
+                self.acted = Some(Acted {
+                    state: held.state.clone(),
+                    standing: standing.clone(),
+                });
+                effects.push(Effect::Report);
+            }
+        }
+        let Some(acted) = self.acted.clone() else {
+            return effects;
+        };
+        let actual = self
+            .told
+            .iter()
+            .filter_map(|(name, told)| told.map(|told| (name.clone(), told)))
+            .collect();
+        for step in reconcile(&acted.state, &actual) {
+            match step {
+                Step::Stop(name) => {
+                    self.told.insert(name.clone(), None);
+                    effects.push(Effect::Stop(name));
+                }
+                Step::Start(name) | Step::Restart(name) | Step::Refresh(name) => {
+                    let flock = &acted.state.flocks[&name];
+                    let told = ActualFlock {
+                        generation: flock.generation,
+                        refresh_generation: flock.refresh_generation,
+                    };
+                    self.told.insert(name.clone(), Some(told));
+                    effects.push(Effect::Run(name, Arc::new(flock.clone())));
+                }
+            }
+        }
+        effects
+    }
+
+    fn stop_all(&mut self) -> Vec<Effect> {
+        let running = self.told.iter_mut().filter(|(_, told)| told.is_some());
+        running
+            .map(|(name, told)| {
+                *told = None;
+                Effect::Stop(name.clone())
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -1,0 +1,311 @@
+use std::collections::VecDeque;
+
+use mobu_fleet::domain::flock::FlockConfig;
+use mobu_fleet::domain::ids::Owner;
+use mobu_fleet::domain::messages::{EntryKind, SCHEMA, Source};
+use serde_json::json;
+
+use super::*;
+
+/// A replica with a clock of its own.
+struct Bench {
+    state: ReplicaState,
+    now: Instant,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self {
+            state: ReplicaState::new(Duration::from_secs(25)),
+            now: Instant::now(),
+        }
+    }
+
+    /// A replica that has read revision 1 with flock `a` and acts on it.
+    fn running() -> Self {
+        let mut bench = Self::new();
+        bench.on(ReplicaEvent::Opened);
+        bench.on(announced(1, 1, 10));
+        bench.on(read(10, entry(1, 1, Some(state(1, &[("a", 1)])))));
+        assert_eq!(bench.state.phase(), ReplicaPhase::Running);
+        bench
+    }
+
+    fn on(&mut self, event: ReplicaEvent) -> Vec<Effect> {
+        let mut effects = self.state.handle(event, self.now);
+        effects.retain(|effect| !matches!(effect, Effect::Report | Effect::Contact));
+        effects
+    }
+
+    fn after(&mut self, seconds: u64) -> Vec<Effect> {
+        self.now += Duration::from_secs(seconds);
+        self.on(ReplicaEvent::Tick)
+    }
+}
+
+fn state(revision: u64, flocks: &[(&str, u64)]) -> DesiredState {
+    let flock = |(name, generation): &(&str, u64)| {
+        let config = FlockConfig::parse(&json!({
+            "name": name, "count": 1, "user_spec": {"username_prefix": "bot-mobu-x"}, "scopes": [],
+            "business": {"type": "EmptyLoop"},
+        }));
+        let flock = DesiredFlock {
+            config: config.unwrap(),
+            generation: Revision(*generation),
+            refresh_generation: Revision(*generation),
+            since: jiff::Timestamp::UNIX_EPOCH,
+            autostart: None,
+            by_autostart: false,
+        };
+        (name.parse().unwrap(), flock)
+    };
+    DesiredState {
+        revision: Revision(revision),
+        flocks: flocks.iter().map(flock).collect(),
+        ..DesiredState::default()
+    }
+}
+
+fn entry(epoch: u64, owner: u8, state: Option<DesiredState>) -> LogEntry {
+    LogEntry {
+        schema: SCHEMA,
+        epoch: Epoch(epoch),
+        owner: Owner::new(owner.to_string()),
+        seq: 0,
+        kind: if state.is_some() {
+            EntryKind::State
+        } else {
+            EntryKind::Claim
+        },
+        revision: state.as_ref().map_or(Revision(0), |state| state.revision),
+        state,
+        digest: None,
+        change: None,
+        request_ids: VecDeque::new(),
+        by: "test".to_owned(),
+        source: Source::Http,
+        at: jiff::Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn read(offset: u64, entry: LogEntry) -> ReplicaEvent {
+    ReplicaEvent::Read(offset, Some(Box::new(entry)))
+}
+
+fn announced(epoch: u64, revision: u64, offset: u64) -> ReplicaEvent {
+    let standing = Standing {
+        epoch: Epoch(epoch),
+        revision: Revision(revision),
+        digest: "d".to_owned(),
+    };
+    ReplicaEvent::Announced(Announcement {
+        schema: SCHEMA,
+        owner: Owner::new("1"),
+        standing,
+        offset,
+        at: jiff::Timestamp::UNIX_EPOCH,
+    })
+}
+
+/// The names that effects run and stop.
+fn names(effects: &[Effect]) -> Vec<String> {
+    let name = |effect: &Effect| match effect {
+        Effect::Run(name, flock) => format!("run {name} {}", flock.generation),
+        Effect::Stop(name) => format!("stop {name}"),
+        other => format!("{other:?}"),
+    };
+    effects.iter().map(name).collect()
+}
+
+#[test]
+fn a_session_begins_at_the_announced_offset_and_acts_once_it_is_there() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.on(ReplicaEvent::Opened), []);
+    assert_eq!(bench.on(announced(1, 3, 10)), [Effect::ReadLog(LogStart::Offset(10))]);
+    assert_eq!(
+        bench.on(announced(1, 4, 12)),
+        [],
+        "more is announced before the first entry"
+    );
+    assert_eq!(bench.on(read(10, entry(1, 1, Some(state(3, &[("a", 1)]))))), []);
+    assert_eq!(bench.state.phase(), ReplicaPhase::Starting);
+    let effects = bench.on(read(12, entry(1, 1, Some(state(4, &[("b", 4)])))));
+    assert_eq!(
+        names(&effects),
+        ["run b 4"],
+        "flock `a` was gone before this replica ran anything"
+    );
+}
+
+#[test]
+fn without_an_announcement_the_log_is_read_from_its_beginning_until_it_is_silent() {
+    let mut bench = Bench::new();
+    bench.on(ReplicaEvent::Opened);
+    assert_eq!(bench.after(5), [Effect::ReadLog(LogStart::First)]);
+    assert_eq!(bench.on(read(0, entry(1, 1, Some(state(1, &[("a", 1)]))))), []);
+    assert_eq!(
+        bench.on(read(1, entry(1, 1, Some(state(2, &[("a", 1), ("b", 2)]))))),
+        []
+    );
+    assert_eq!(names(&bench.after(1)), ["run a 1", "run b 2"]);
+}
+
+#[test]
+fn an_empty_log_stops_nothing_and_starts_nothing() {
+    let mut bench = Bench::new();
+    bench.on(ReplicaEvent::Opened);
+    bench.after(5);
+    assert_eq!(bench.after(1), []);
+    assert_eq!(bench.state.phase(), ReplicaPhase::Running);
+    assert!(bench.state.acted().is_none());
+}
+
+#[test]
+fn only_a_higher_revision_is_acted_on() {
+    let mut bench = Bench::running();
+    let acted = bench.state.acted().unwrap().standing.clone();
+    for (what, stale) in [
+        ("the same state again", state(1, &[("a", 1)])),
+        ("another state of the same revision", state(1, &[])),
+        ("an older state", state(0, &[])),
+    ] {
+        assert_eq!(bench.on(read(11, entry(1, 1, Some(stale)))), [], "{what}");
+        assert_eq!(bench.state.acted().unwrap().standing, acted, "{what}");
+    }
+    let effects = bench.on(read(12, entry(1, 1, Some(state(2, &[("b", 2)])))));
+    assert_eq!(names(&effects), ["stop a", "run b 2"]);
+}
+
+#[test]
+fn the_same_state_under_a_new_epoch_moves_the_standing_alone() {
+    let mut bench = Bench::running();
+    assert_eq!(bench.on(read(11, entry(2, 2, Some(state(1, &[("a", 1)]))))), []);
+    assert_eq!(bench.state.acted().unwrap().standing.epoch, Epoch(2));
+    assert_eq!(
+        bench.on(read(12, entry(1, 1, Some(state(9, &[]))))),
+        [],
+        "the old coordinator counts for nobody"
+    );
+}
+
+#[test]
+fn what_was_lost_while_away_is_made_up_and_nothing_is_done_twice() {
+    let mut bench = Bench::running();
+    assert_eq!(bench.on(ReplicaEvent::Lost), []);
+    bench.on(ReplicaEvent::Opened);
+    bench.on(announced(1, 5, 40));
+    let effects = bench.on(read(40, entry(1, 1, Some(state(5, &[("a", 1), ("b", 4)])))));
+    assert_eq!(names(&effects), ["run b 4"]);
+}
+
+#[test]
+fn an_emptied_log_changes_nothing_until_the_coordinator_has_healed_it() {
+    let mut bench = Bench::running();
+    bench.on(ReplicaEvent::Lost);
+    bench.on(ReplicaEvent::Opened);
+    // A coordinator that knows nothing yet leads the empty log.
+    assert_eq!(bench.on(announced(1, 0, 0)), [Effect::ReadLog(LogStart::Offset(0))]);
+    assert_eq!(bench.on(read(0, entry(1, 0, Some(state(0, &[]))))), []);
+    assert_eq!(
+        bench.state.acted().unwrap().standing.revision,
+        Revision(1),
+        "it reports what it knows"
+    );
+    let healed = bench.on(read(2, entry(2, 0, Some(state(2, &[("a", 1)])))));
+    assert_eq!(healed, [], "the flock runs on");
+    assert_eq!(bench.state.acted().unwrap().standing.revision, Revision(2));
+}
+
+#[test]
+fn a_reader_that_is_stuck_ends_the_session() {
+    let mut bench = Bench::running();
+    assert_eq!(bench.state.deadline(), None);
+    bench.on(announced(1, 2, 11));
+    assert_eq!(bench.after(4), []);
+    bench.on(announced(1, 3, 12));
+    assert!(matches!(*bench.after(1), [Effect::EndSession(_)]));
+    bench.on(announced(1, 3, 12));
+    bench.on(read(11, entry(1, 1, Some(state(2, &[])))));
+    assert_eq!(bench.after(4), [], "a reader that moves is not stuck");
+    bench.on(read(12, entry(1, 1, Some(state(3, &[])))));
+    assert_eq!(bench.state.deadline(), None);
+}
+
+#[test]
+fn an_instance_id_in_use_ends_a_process_that_never_ran_anything() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.on(ReplicaEvent::NameTaken), []);
+    bench.now += Duration::from_secs(24);
+    assert_eq!(bench.on(ReplicaEvent::NameTaken), []);
+    bench.now += Duration::from_secs(1);
+    assert_eq!(bench.on(ReplicaEvent::NameTaken), [Effect::GiveUp]);
+}
+
+#[test]
+fn a_replica_whose_name_was_taken_meanwhile_stops_at_once_and_resumes_when_it_is_free() {
+    let mut bench = Bench::running();
+    bench.on(ReplicaEvent::Lost);
+    assert_eq!(names(&bench.on(ReplicaEvent::NameTaken)), ["stop a"]);
+    bench.now += Duration::from_secs(100);
+    assert_eq!(bench.on(ReplicaEvent::NameTaken), [], "it keeps waiting");
+    bench.on(ReplicaEvent::FlockEnded("a".parse().unwrap()));
+    bench.on(ReplicaEvent::Opened);
+    assert!(!bench.state.is_name_taken());
+    bench.on(announced(1, 1, 10));
+    let effects = bench.on(read(10, entry(1, 1, Some(state(1, &[("a", 1)])))));
+    assert_eq!(
+        names(&effects),
+        ["run a 1"],
+        "the same revision is acted on again, for nothing runs"
+    );
+}
+
+#[test]
+fn a_flock_that_is_wanted_again_while_it_stops_starts_afterwards() {
+    let mut bench = Bench::running();
+    assert_eq!(names(&bench.on(read(11, entry(1, 1, Some(state(2, &[])))))), ["stop a"]);
+    let effects = bench.on(read(12, entry(1, 1, Some(state(3, &[("a", 3)])))));
+    assert_eq!(names(&effects), ["run a 3"]);
+    let effects = bench.on(ReplicaEvent::FlockEnded("a".parse().unwrap()));
+    assert_eq!(
+        names(&effects),
+        ["run a 3"],
+        "its task had ended before the wish reached it"
+    );
+}
+
+#[test]
+fn draining_stops_everything_and_ends_with_the_last_flock() {
+    let mut bench = Bench::running();
+    assert_eq!(names(&bench.on(ReplicaEvent::Drain)), ["stop a"]);
+    assert_eq!(bench.state.phase(), ReplicaPhase::Draining);
+    assert_eq!(
+        bench.on(read(11, entry(1, 1, Some(state(2, &[("b", 2)]))))),
+        [],
+        "no new control messages"
+    );
+    assert_eq!(
+        bench.on(ReplicaEvent::FlockEnded("a".parse().unwrap())),
+        [Effect::Finish]
+    );
+    assert_eq!(Bench::new().on(ReplicaEvent::Drain), [Effect::Finish]);
+}
+
+#[test]
+fn an_entry_that_cannot_be_read_is_stepped_over() {
+    let mut bench = Bench::new();
+    bench.on(ReplicaEvent::Opened);
+    bench.on(announced(1, 1, 10));
+    assert_eq!(bench.on(ReplicaEvent::Read(10, None)), []);
+    assert_eq!(bench.state.phase(), ReplicaPhase::Running);
+    let effects = bench.on(read(11, entry(1, 1, Some(state(2, &[("a", 2)])))));
+    assert_eq!(names(&effects), ["run a 2"]);
+}
+
+#[test]
+fn a_log_without_the_announced_entry_is_looked_for_again() {
+    let mut bench = Bench::new();
+    bench.on(ReplicaEvent::Opened);
+    bench.on(announced(1, 1, 1000));
+    assert!(matches!(*bench.after(5), [Effect::EndSession(_)]));
+}
