@@ -1,0 +1,10 @@
+//! A worker on the in-process link, with a leader that does exactly what a test says.
+#![expect(clippy::unwrap_used, reason = "what fails in a test's helper fails the test")]
+
+mod admin;
+mod flocks;
+mod gafaelfawr;
+mod http_runner;
+mod leader;
+mod service;
+mod sessions;

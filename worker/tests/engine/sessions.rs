@@ -1,0 +1,166 @@
+//! What becomes of a replica whose sessions come and go.
+
+use std::time::Duration;
+
+use mobu_fleet::domain::messages::{FlockPhase, ReplicaPhase, Report};
+use mobu_fleet::link::Link;
+use mobu_worker::{LinkStatus, WorkerConfig};
+
+use crate::leader::{Leader, Process, idlers, name};
+
+#[tokio::test(start_paused = true)]
+async fn the_second_process_of_an_instance_id_gives_up_without_a_monkey() {
+    let mut leader = Leader::new().await;
+    let first = Process::start(&leader.hub, WorkerConfig::for_tests("0", 1));
+    leader.start(&idlers("a", 1)).await;
+    leader.until_phase("a", FlockPhase::Running).await;
+    let second = Process::start(&leader.hub, WorkerConfig::for_tests("0", 1));
+    second.wait().await;
+    assert!(second.tasks.drain_token().is_cancelled(), "the process ends");
+    assert!(second.handle.flocks().is_empty());
+    let failure = second.handle.status().borrow().failure.clone().unwrap();
+    assert!(
+        failure.contains("instance ID 0 is in use by another process"),
+        "{failure}"
+    );
+    assert_eq!(first.handle.flocks()["a"].phase, FlockPhase::Running);
+    first.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_was_cut_off_runs_on_and_catches_up() {
+    let mut leader = Leader::new().await;
+    let process = Process::start(&leader.hub, WorkerConfig::for_tests("0", 1));
+    leader.start(&idlers("a", 1)).await;
+    leader.until_phase("a", FlockPhase::Running).await;
+    let before = process.handle.flocks()["a"].success_count;
+    leader.hub.cut(|name| name.starts_with("worker"));
+    leader.start(&idlers("b", 1)).await;
+    let is_back = |report: &Report| {
+        let b = report.flocks.get("b");
+        b.is_some_and(|b| b.phase == FlockPhase::Running) && report.flocks["a"].success_count > before
+    };
+    let report = leader.until(is_back).await;
+    assert_eq!(report.flocks["a"].generation.0, 1, "it was not restarted");
+    process.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_starts_from_the_log_alone() {
+    let mut leader = Leader::new().await;
+    leader.start(&idlers("a", 1)).await;
+    leader.start(&idlers("b", 1)).await;
+    leader.stop("a").await;
+    let process = Process::start(&leader.hub, WorkerConfig::for_tests("0", 1));
+    process
+        .until(|handle| (handle.flocks().get("b")?.phase == FlockPhase::Running).then_some(()))
+        .await;
+    assert!(!process.handle.flocks().contains_key("a"));
+    process.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_whose_name_is_taken_stops_and_resumes_when_it_is_free_again() {
+    let mut leader = Leader::new().await;
+    let process = Process::start(&leader.hub, WorkerConfig::for_tests("0", 1));
+    leader.start(&idlers("a", 1)).await;
+    leader.until_phase("a", FlockPhase::Running).await;
+    leader.hub.cut(|name| name.starts_with("worker"));
+    let thief = leader.hub.open("thief").await.unwrap();
+    let _inbox = thief.replica_inbox(process.handle.instance_id()).await.unwrap();
+    process
+        .until(|handle| (handle.status().borrow().is_name_taken && handle.flocks().is_empty()).then_some(()))
+        .await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(process.handle.flocks().is_empty());
+    assert!(process.handle.status().borrow().ready().unwrap_err().contains("in use"));
+    thief.close().await;
+    leader.until_phase("a", FlockPhase::Running).await;
+    process.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_lost_its_newest_entries_takes_nothing_back() {
+    let mut leader = Leader::new().await;
+    let process = Process::start(&leader.hub, WorkerConfig::for_tests("0", 1));
+    leader.start(&idlers("a", 1)).await;
+    leader.until_phase("a", FlockPhase::Running).await;
+    let known = leader.state.clone();
+    leader.hub.wipe();
+    let mut leader = Leader::on(
+        leader.hub.clone(),
+        1,
+        mobu_fleet::domain::desired::DesiredState::default(),
+    )
+    .await;
+    let report = leader.until(|report| report.standing.is_some()).await;
+    assert_eq!(report.standing.unwrap().revision, known.revision);
+    let mut leader = Leader::on(leader.hub.clone(), 2, known.merge(&leader.state)).await;
+    let report = leader
+        .until(|report| report.standing.as_ref().is_some_and(|standing| standing.epoch.0 == 2))
+        .await;
+    assert_eq!(report.flocks["a"].generation.0, 1);
+    assert_eq!(process.handle.monkeys(&name("a")).len(), 1);
+    process.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn rubbish_is_counted_and_harms_nothing() {
+    let mut leader = Leader::new().await;
+    let process = Process::start(&leader.hub, WorkerConfig::for_tests("0", 1));
+    leader.until(|report| report.phase == ReplicaPhase::Running).await;
+    leader.append_bytes(b"\xff\x00 rubbish".to_vec()).await;
+    for (kind, payload) in [
+        ("fleet.announcement.v1", "{"),
+        ("fleet.query.v1", "[]"),
+        ("what.is.this", "?"),
+        ("", ""),
+    ] {
+        leader.broadcast(kind, payload);
+    }
+    leader.start(&idlers("a", 1)).await;
+    leader.until_phase("a", FlockPhase::Running).await;
+    assert_eq!(process.handle.status().borrow().undecodable_messages, 5);
+    process.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_replica_says_goodbye_and_leaves_nothing() {
+    let mut leader = Leader::new().await;
+    let process = Process::start(&leader.hub, WorkerConfig::for_tests("0", 1));
+    leader.start(&idlers("a", 3)).await;
+    leader.until_phase("a", FlockPhase::Running).await;
+    let (status, sessions) = (process.handle.status(), leader.hub.sessions());
+    process.drain().await;
+    let report = leader
+        .until(|report| report.phase == ReplicaPhase::Draining && report.flocks.is_empty())
+        .await;
+    assert_eq!(report.standing, Some(leader.standing()));
+    assert_eq!(leader.hub.sessions(), sessions - 1);
+    assert_eq!(status.borrow().link, LinkStatus::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_replica_comes_back_under_the_same_names() {
+    let mut leader = Leader::new().await;
+    let process = Process::start(&leader.hub, WorkerConfig::for_tests("1", 3));
+    leader.start(&idlers("a", 4)).await;
+    leader.until_phase("a", FlockPhase::Running).await;
+    let names = |process: &Process| {
+        process
+            .handle
+            .monkeys(&name("a"))
+            .into_iter()
+            .map(|monkey| monkey.name)
+            .collect::<Vec<_>>()
+    };
+    let before = names(&process);
+    process.kill().await;
+    leader.hub.cut(|name| name.starts_with("worker"));
+    let process = Process::start(&leader.hub, WorkerConfig::for_tests("1", 3));
+    leader
+        .until(|report| report.seq < 5 && report.flocks.get("a").is_some_and(|a| a.phase == FlockPhase::Running))
+        .await;
+    assert_eq!(names(&process), before);
+    process.drain().await;
+}
