@@ -184,6 +184,52 @@ pub fn users_of(config: &FlockConfig, replica: &ReplicaIdentity) -> Result<Vec<U
     Ok(share.positions(config.count).map(user).collect())
 }
 
+/// The users that one replica makes, without making them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRange {
+    /// How many.
+    pub count: u64,
+    /// Name of the first; `None` if there are none.
+    pub first: Option<String>,
+    /// Name of the last; `None` if there are none.
+    pub last: Option<String>,
+}
+
+/// Returns how many users [`users_of`] would make, and the names of the first and the last: cheap, however many there are.
+///
+/// # Errors
+///
+/// As [`users_of`].
+///
+/// # Panics
+///
+/// Never: the length of a list fits its count.
+pub fn range_of(config: &FlockConfig, replica: &ReplicaIdentity) -> Result<UserRange, UserRuleError> {
+    let Some(spec) = config.user_spec.as_ref().filter(|_| config.users.is_none()) else {
+        let users = users_of(config, replica)?;
+        let name = |user: Option<&User>| user.map(|user| user.username.as_str().to_owned());
+        return Ok(UserRange {
+            count: u64::try_from(users.len()).expect("a list's length fits u64"),
+            first: name(users.first()),
+            last: name(users.last()),
+        });
+    };
+    if let Some(error) = forbidden(config, replica.replica_count).into_iter().next() {
+        return Err(error);
+    }
+    let share = Share::of(config.spread, replica)?;
+    check_name(spec, &share, config.count)?;
+    let (first, step) = (u64::from(share.first), u64::from(share.step));
+    let count = config.count.saturating_sub(first).div_ceil(step);
+    let name = |position: u64| share.name(spec, position, config.count);
+    let last = count.checked_sub(1).map(|last| first + last * step);
+    Ok(UserRange {
+        count,
+        first: last.map(|_| name(first)),
+        last: last.map(name),
+    })
+}
+
 /// Returns the users of a list with each name once: as in mobu, the later of two takes the place of the earlier.
 fn distinct(users: &[User]) -> Vec<User> {
     let mut positions: HashMap<&Username, usize> = HashMap::with_capacity(users.len());

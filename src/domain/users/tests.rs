@@ -266,3 +266,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_range_tells_of_users_without_making_them() {
+    let list = json!({"users": [{"username": "bot-mobu-a"}, {"username": "bot-mobu-b"}, {"username": "bot-mobu-c"}]});
+    let across = |count: u64| {
+        let users =
+            json!({"user_spec": {"username_prefix": "bot-mobu-x", "uid_start": 5}, "spread": "across_replicas"});
+        flock(count, users)
+    };
+    let alone = replica("0", 1);
+    let mut cases = vec![
+        (spec(1), alone.clone()),
+        (spec(10), alone.clone()),
+        (flock(3, list), alone),
+    ];
+    for id in ["0", "1", "3"] {
+        cases.push((spec(11), replica(id, 4)));
+        cases.extend([1, 3, 4, 5, 8, 11].map(|count| (across(count), replica(id, 4))));
+    }
+    for (config, replica) in cases {
+        let names = names(&config, &replica);
+        let range = range_of(&config, &replica).unwrap();
+        assert_eq!(range.count, names.len() as u64);
+        assert_eq!(
+            (range.first, range.last),
+            (names.first().cloned(), names.last().cloned())
+        );
+    }
+    let shared = flock(1, json!({"users": [{"username": "bot-mobu-a"}]}));
+    assert_eq!(range_of(&shared, &replica("0", 2)), Err(UserRuleError::Users));
+}
