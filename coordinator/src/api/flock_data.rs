@@ -1,0 +1,83 @@
+//! A flock with all its monkeys, asked of the replicas live.
+
+use std::collections::BTreeSet;
+
+use mobu_fleet::domain::flock::FlockConfig;
+use mobu_fleet::domain::ids::{FlockName, InstanceId};
+use mobu_fleet::domain::messages::{AnswerBody, Ask};
+use mobu_fleet::domain::monkey::MonkeyData;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::Api;
+use super::error::ApiError;
+use super::snapshot::{self, ReplicaBrief};
+use crate::fleet::handle::From as Asked;
+use crate::fleet::state::Status;
+
+/// A flock as mobu shows it, and in a fleet of several replicas how each is doing.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct FlockData {
+    name: FlockName,
+    config: FlockConfig,
+    /// By replica, then in the order of their users.
+    monkeys: Vec<MonkeyData>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replicas: Option<Vec<ReplicaBrief>>,
+    /// Replicas whose monkeys are missing from the answer.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(default)]
+    missing: BTreeSet<InstanceId>,
+}
+
+/// Asks every replica and puts the answers together.
+pub(super) async fn flock_data(api: &Api, status: &Status, config: FlockConfig) -> Result<FlockData, ApiError> {
+    let ask = Ask::Flock {
+        flock: config.name.clone(),
+    };
+    let (answers, missing) = gather(api, status, ask).await?;
+    let mut monkeys = Vec::new();
+    for (id, bodies) in answers {
+        for body in bodies {
+            let AnswerBody::Flock { monkeys: part } = body else {
+                continue;
+            };
+            monkeys.extend(part.into_iter().map(|monkey| placed(api, monkey, &id)));
+        }
+    }
+    Ok(FlockData {
+        name: config.name.clone(),
+        replicas: snapshot::briefs(api, status, Some(&config.name)),
+        config,
+        monkeys,
+        missing,
+    })
+}
+
+/// Says on which replica a monkey is, unless there is only one.
+pub(super) fn placed(api: &Api, mut monkey: MonkeyData, id: &InstanceId) -> MonkeyData {
+    monkey.replica = (api.config.replica_count > 1).then(|| id.clone());
+    monkey
+}
+
+/// The parts of each replica's answer, in the order of instance IDs.
+pub(super) type Answers = Vec<(InstanceId, Vec<AnswerBody>)>;
+
+/// Asks every replica; returns the answers, and the replicas that none came from.
+pub(super) async fn gather(api: &Api, status: &Status, ask: Ask) -> Result<(Answers, BTreeSet<InstanceId>), ApiError> {
+    let gathered = api.fleet.gather(ask, Asked::All, api.config.gather_timeout).await?;
+    let mut missing = snapshot::unheard(status);
+    missing.extend(gathered.missing);
+    let mut answers = Answers::new();
+    for (id, bodies) in gathered.answers {
+        if bodies.contains(&AnswerBody::Unknown) {
+            // A replica of another version does not know the question, so it is not known what it runs.
+            missing.insert(id);
+        } else {
+            missing.remove(&id);
+            answers.push((id, bodies));
+        }
+    }
+    answers.sort_by(|(one, _), (other, _)| snapshot::rank(one).cmp(&snapshot::rank(other)));
+    Ok((answers, missing))
+}

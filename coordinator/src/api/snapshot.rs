@@ -1,0 +1,105 @@
+//! Reading one moment's [`Status`]: what is known, and of whom nothing is known.
+
+use std::collections::BTreeSet;
+
+use mobu_fleet::domain::desired::DesiredFlock;
+use mobu_fleet::domain::ids::{FlockName, InstanceId, Revision};
+use mobu_fleet::domain::messages::FlockReport;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::error::ApiError;
+use super::{Api, json};
+use crate::fleet::replicas::{Replica, ReplicaState};
+use crate::fleet::state::Status;
+
+/// Returns what is known now; an error if no desired state is known at all, which is not the same as an empty one.
+pub(super) async fn known(api: &Api) -> Result<Box<Status>, ApiError> {
+    let status = api.fleet.status().await?;
+    if status.standing.is_some() {
+        return Ok(status);
+    }
+    let why = match &status.trouble {
+        Some(trouble) => format!("no desired state is known yet: {trouble}"),
+        None => format!("no desired state is known yet: the coordinator is {}", status.stage),
+    };
+    Err(ApiError::unavailable("state_unknown", why))
+}
+
+/// Returns a flock that shall run.
+pub(super) fn flock<'a>(status: &'a Status, name: &str) -> Result<&'a DesiredFlock, ApiError> {
+    status
+        .desired
+        .flocks
+        .get(name)
+        .ok_or_else(|| ApiError::flock_not_found(name))
+}
+
+/// Where instance IDs come in lists: numbers by value, before names.
+pub(super) fn rank(id: &InstanceId) -> (u32, &str) {
+    (id.as_str().parse().unwrap_or(u32::MAX), id.as_str())
+}
+
+/// Returns every replica that is expected or was heard of, in order.
+pub(super) fn replicas(status: &Status) -> Vec<(&InstanceId, ReplicaState)> {
+    let mut all: Vec<_> = status.states.iter().map(|(id, state)| (id, *state)).collect();
+    all.sort_by(|(one, _), (other, _)| rank(one).cmp(&rank(other)));
+    all
+}
+
+/// Returns the replicas of which nothing is known now: they were never heard of, or not for long.
+pub(super) fn unheard(status: &Status) -> BTreeSet<InstanceId> {
+    let unheard = |state: ReplicaState| matches!(state, ReplicaState::Silent | ReplicaState::Missing);
+    let ids = status.states.iter().filter(|(_, state)| unheard(**state));
+    ids.map(|(id, _)| id.clone()).collect()
+}
+
+/// Returns the replicas that report now.
+pub(super) fn heard(status: &Status) -> impl Iterator<Item = (&InstanceId, &Replica)> {
+    let unheard = unheard(status);
+    let all = status.replicas.heard().iter();
+    all.filter(move |(id, _)| !unheard.contains(*id))
+}
+
+/// Returns what the replicas that report now say of one generation of a flock.
+pub(super) fn reports<'a>(
+    status: &'a Status,
+    name: &'a FlockName,
+    generation: Revision,
+) -> impl Iterator<Item = (&'a Replica, &'a FlockReport)> {
+    let all = heard(status).filter_map(|(_, replica)| Some((replica, replica.report.flocks.get(name)?)));
+    all.filter(move |(_, report)| report.generation == generation)
+}
+
+/// How one replica is doing, as far as a flock is concerned. Null is unknown.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ReplicaBrief {
+    instance_id: InstanceId,
+    /// `ready`, `behind`, `silent`, `missing` or `surplus`.
+    #[schemars(with = "String")]
+    state: ReplicaState,
+    applied_revision: Option<Revision>,
+    /// Age of its last report, in seconds.
+    report_age: Option<f64>,
+    /// Why the flock failed or ended there.
+    error: Option<String>,
+}
+
+/// Returns how every replica is doing with a flock; `None` in a fleet of one, which answers as mobu does.
+pub(super) fn briefs(api: &Api, status: &Status, flock: Option<&FlockName>) -> Option<Vec<ReplicaBrief>> {
+    if api.config.replica_count <= 1 {
+        return None;
+    }
+    let brief = |(id, state): (&InstanceId, ReplicaState)| {
+        let report = status.replica(id).map(|replica| &replica.report);
+        let runs = report.zip(flock).and_then(|(report, flock)| report.flocks.get(flock));
+        ReplicaBrief {
+            instance_id: id.clone(),
+            state,
+            applied_revision: report.and_then(|report| Some(report.standing.as_ref()?.revision)),
+            report_age: status.age(id).map(json::seconds),
+            error: runs.and_then(|runs| runs.error.clone()),
+        }
+    };
+    Some(replicas(status).into_iter().map(brief).collect())
+}

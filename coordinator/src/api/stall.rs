@@ -1,0 +1,112 @@
+//! A connection whose reader must go on reading: one that takes nothing for a while is cut off.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use mobu_fleet::runtime::clock::now;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+/// A stream whose writes fail once they have waited for `patience` in a row.
+#[derive(Debug)]
+pub(super) struct StallGuard<S> {
+    stream: S,
+    patience: Duration,
+    /// Runs while a write waits.
+    deadline: Pin<Box<Sleep>>,
+    waits: bool,
+}
+
+impl<S> StallGuard<S> {
+    pub(super) fn new(stream: S, patience: Duration) -> Self {
+        Self {
+            stream,
+            patience,
+            deadline: Box::pin(tokio::time::sleep(patience)),
+            waits: false,
+        }
+    }
+
+    fn guard<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.waits = false;
+            return polled;
+        }
+        if !self.waits {
+            self.waits = true;
+            self.deadline.as_mut().reset(now() + self.patience);
+        }
+        ready!(self.deadline.as_mut().poll(context));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for StallGuard<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for StallGuard<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.guard(context, polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.guard(context, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_flush(context);
+        self.guard(context, polled)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_takes_nothing_is_cut_off_and_whoever_is_slow_is_not() {
+        let (ours, mut theirs) = tokio::io::duplex(16);
+        let mut guard = StallGuard::new(ours, PATIENCE);
+        let slow = async {
+            let mut byte = [0; 16];
+            for _ in 0..4 {
+                tokio::time::sleep(PATIENCE / 2).await;
+                theirs.read_exact(&mut byte).await.unwrap();
+            }
+            theirs
+        };
+        let (written, _theirs) = tokio::join!(guard.write_all(&[0; 64]), slow);
+        written.unwrap();
+        let began = now();
+        let error = guard.write_all(&[0; 64]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!((now() - began).as_secs(), PATIENCE.as_secs());
+    }
+}
