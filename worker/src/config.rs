@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use mobu_fleet::domain::ids::InstanceId;
 use mobu_fleet::domain::users::ReplicaIdentity;
+use mobu_fleet::runtime::config::{Config, ServiceDiscovery, Tokens};
 use mobu_fleet::runtime::telemetry::LogProfile;
 use secrecy::SecretString;
-use url::Url;
-
-use crate::client::repertoire::Discovery;
 
 /// Everything that a worker must be told.
 #[derive(Debug, Clone)]
@@ -32,7 +30,7 @@ pub struct WorkerConfig {
     /// Where users get their tokens from.
     pub tokens: TokenSource,
     /// Where services are; `None` if nothing asks.
-    pub discovery: Option<DiscoverySource>,
+    pub discovery: Option<ServiceDiscovery>,
     /// What becomes of what monkeys log.
     pub monkey_logs: MonkeyLogs,
     /// Whether to look at what the process uses. A simulation does not, so that it repeats itself.
@@ -52,18 +50,6 @@ pub enum TokenSource {
         token: SecretString,
         /// Limit of each call.
         timeout: Duration,
-    },
-}
-
-/// Where services are.
-#[derive(Debug, Clone)]
-pub enum DiscoverySource {
-    /// As the configuration says.
-    Static(Discovery),
-    /// As Repertoire says.
-    Repertoire {
-        /// Its base URL.
-        base_url: Url,
     },
 }
 
@@ -107,6 +93,50 @@ impl WorkerConfig {
             monkey_logs: MonkeyLogs::default(),
             measures_process: true,
             seed,
+        }
+    }
+
+    /// Takes what concerns a worker out of the configuration of its process.
+    ///
+    /// # Panics
+    ///
+    /// If the configuration was loaded for another role, which has no instance ID.
+    pub fn of_process(config: &Config) -> Self {
+        let instance_id = config.instance_id.clone().expect("a worker's configuration names it");
+        Self {
+            http_bind: Some(config.http_bind),
+            ..Self::of(config, instance_id)
+        }
+    }
+
+    /// Returns the configuration of one of the replicas of `mobu local`: replica `index`, which serves nothing itself.
+    ///
+    /// # Panics
+    ///
+    /// Never: digits are an instance ID.
+    pub fn of_local(config: &Config, index: u32) -> Self {
+        Self::of(config, index.to_string().parse().expect("digits are an instance ID"))
+    }
+
+    fn of(config: &Config, instance_id: InstanceId) -> Self {
+        Self {
+            report_interval: config.report_interval,
+            stop_timeout: config.stop_timeout,
+            drain_timeout: config.drain_timeout,
+            tokens: match &config.tokens {
+                Some(Tokens::Gafaelfawr(token)) => TokenSource::Gafaelfawr {
+                    token: token.clone(),
+                    timeout: config.gafaelfawr_timeout,
+                },
+                Some(Tokens::Local) | None => TokenSource::Local,
+            },
+            discovery: config.discovery.clone(),
+            monkey_logs: MonkeyLogs {
+                to_file: config.log_monkeys_to_file,
+                profile: config.log_profile,
+                ..MonkeyLogs::default()
+            },
+            ..Self::new(instance_id, config.replica_count, fastrand::u64(..))
         }
     }
 

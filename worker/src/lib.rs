@@ -14,13 +14,13 @@ use std::sync::Arc;
 use mobu_fleet::domain::ids::SessionId;
 use mobu_fleet::link::Link;
 use mobu_fleet::runtime::clock;
+use mobu_fleet::runtime::config::ServiceDiscovery;
 use mobu_fleet::runtime::tasks::{TaskKind, Tasks};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-pub use crate::client::repertoire::{Discovery, DiscoveryError};
-pub use crate::config::{DiscoverySource, MonkeyLogs, TokenSource, WorkerConfig};
+pub use crate::config::{MonkeyLogs, TokenSource, WorkerConfig};
 pub use crate::replica::{LinkStatus, WorkerHandle, WorkerStatus};
 
 use crate::admin::Admin;
@@ -74,8 +74,8 @@ impl Worker {
     pub fn build(config: WorkerConfig, link: Arc<dyn Link>) -> Result<Self, WorkerError> {
         let locator = match &config.discovery {
             None => None,
-            Some(DiscoverySource::Static(discovery)) => Some(Locator::fixed(discovery.clone())),
-            Some(DiscoverySource::Repertoire { base_url }) => {
+            Some(ServiceDiscovery::Static(discovery)) => Some(Locator::fixed(discovery.clone())),
+            Some(ServiceDiscovery::Repertoire(base_url)) => {
                 Some(Locator::repertoire(base_url).map_err(WorkerError::Client)?)
             }
         };

@@ -177,7 +177,12 @@ impl Gafaelfawr {
     }
 
     async fn request(&self, method: Method, path: &str, token: &SecretString) -> Result<RequestBuilder, TokenError> {
-        let base = self.locator.discover().await?.gafaelfawr()?;
+        let base = self
+            .locator
+            .discover()
+            .await?
+            .gafaelfawr()
+            .map_err(DiscoveryError::NotFound)?;
         let request = self.client.request(method, format!("{base}/{path}"));
         Ok(request.bearer_auth(token.expose_secret()).timeout(self.timeout))
     }

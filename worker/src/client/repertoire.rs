@@ -1,13 +1,13 @@
 //! Where services are: from Repertoire, or from a static document of the same shape (`contracts/businesses.md` 3).
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use mobu_fleet::domain::discovery::{Discovery, NotDiscovered};
 use mobu_fleet::link::BoxError;
 use mobu_fleet::runtime::clock::{self, Instant};
 use reqwest::Client;
-use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tracing::warn;
 use url::Url;
@@ -19,55 +19,12 @@ const FRESH: Duration = Duration::from_secs(300);
 /// How long the service may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What there is in an environment. Everything may be left out, and what we do not know is ignored.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Discovery {
-    services: Services,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-struct Services {
-    internal: BTreeMap<String, Service>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-struct Service {
-    versions: BTreeMap<String, Version>,
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-struct Version {
-    url: Url,
-}
-
-impl Discovery {
-    /// Returns the base URL of Gafaelfawr's interface, without a slash at its end.
-    ///
-    /// # Errors
-    ///
-    /// [`DiscoveryError::NotFound`] if the environment has none.
-    pub fn gafaelfawr(&self) -> Result<String, DiscoveryError> {
-        let service = self.services.internal.get("gafaelfawr");
-        let version = service.and_then(|service| service.versions.get("v1"));
-        let found = version.map(|version| version.url.as_str().trim_end_matches('/').to_owned());
-        found.ok_or(DiscoveryError::NotFound {
-            service: "gafaelfawr (v1)",
-        })
-    }
-}
-
 /// Why it is not known where a service is.
 #[derive(Debug, thiserror::Error)]
-pub enum DiscoveryError {
+pub(crate) enum DiscoveryError {
     /// The environment does not have it.
-    #[error("{service} service not found in service discovery")]
-    NotFound {
-        /// Which one.
-        service: &'static str,
-    },
+    #[error(transparent)]
+    NotFound(#[from] NotDiscovered),
     /// Service discovery cannot be asked.
     #[error("service discovery did not answer")]
     Unreachable(#[source] BoxError),
@@ -93,9 +50,9 @@ enum Source {
 
 impl Locator {
     /// Always gives the same answer.
-    pub(crate) fn fixed(discovery: Discovery) -> Self {
+    pub(crate) fn fixed(discovery: Arc<Discovery>) -> Self {
         Self {
-            source: Source::Static(Arc::new(discovery)),
+            source: Source::Static(discovery),
         }
     }
 
@@ -173,7 +130,8 @@ impl Repertoire {
             });
         }
         let body = response.bytes().await.map_err(unreachable)?;
-        serde_json::from_slice(&body).map_err(|error| DiscoveryError::Unreachable(error.into()))
+        let answer: Value = serde_json::from_slice(&body).map_err(|error| DiscoveryError::Unreachable(error.into()))?;
+        Discovery::parse_at(&answer, &[]).map_err(|errors| DiscoveryError::Unreachable(errors.into()))
     }
 
     fn fresh(&self) -> Option<Arc<Discovery>> {
@@ -184,25 +142,5 @@ impl Repertoire {
 
     fn last(&self) -> std::sync::MutexGuard<'_, Option<(Instant, Arc<Discovery>)>> {
         self.last.lock().expect("no code panics while it holds the last answer")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gafaelfawr_is_found_by_its_version_and_missing_parts_are_named() {
-        let found: Discovery = serde_json::from_str(
-            r#"{"applications": ["x"], "services": {"ui": {}, "internal": {"gafaelfawr": {"url": "https://a/auth/api",
-               "versions": {"v1": {"url": "https://a/auth/api/v1/"}}}}}}"#,
-        )
-        .unwrap();
-        assert_eq!(found.gafaelfawr().unwrap(), "https://a/auth/api/v1");
-        let empty: Discovery = serde_json::from_str("{}").unwrap();
-        assert_eq!(
-            empty.gafaelfawr().unwrap_err().to_string(),
-            "gafaelfawr (v1) service not found in service discovery"
-        );
     }
 }

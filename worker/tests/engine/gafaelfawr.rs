@@ -9,7 +9,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use mobu_fleet::domain::messages::FlockPhase;
-use mobu_worker::{DiscoverySource, TokenSource, WorkerConfig};
+use mobu_fleet::runtime::config::ServiceDiscovery;
+use mobu_worker::{TokenSource, WorkerConfig};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -73,9 +74,7 @@ async fn stand_in() -> (Arc<StandIn>, String, mobu_fleet::runtime::tasks::Tasks)
 
 fn config(base: &str) -> WorkerConfig {
     let mut config = WorkerConfig::for_tests("0", 1);
-    config.discovery = Some(DiscoverySource::Repertoire {
-        base_url: base.parse().unwrap(),
-    });
+    config.discovery = Some(ServiceDiscovery::Repertoire(base.parse().unwrap()));
     config.tokens = TokenSource::Gafaelfawr {
         token: SecretString::from("gt-admin.secret"),
         timeout: Duration::from_secs(5),
