@@ -52,6 +52,7 @@ fn known(method: &Method) -> &'static str {
 /// Returns the coordinator's figures.
 #[utoipa::path(get, path = "/metrics", tag = "internal", responses(
     (status = 200, description = "Prometheus text", body = String, content_type = "text/plain"),
+    (status = 503, description = "The coordinator ends", body = ref("#/components/schemas/Error"), content_type = "application/json"),
 ))]
 pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, ApiError> {
     let status = api.fleet.status().await?;

@@ -163,3 +163,15 @@ async fn a_page_of_another_site_cannot_change_anything() {
     assert_eq!(stage.send("GET", "/mobu/flocks", &cross, "").await.status, 200);
     stage.finish().await;
 }
+
+#[test]
+fn secrets_do_not_show_in_what_is_printed_of_a_configuration() {
+    let config = ApiConfig {
+        github_refresh: Some(crate::api::GithubRefresh {
+            webhook_secret: SecretString::from(TOKEN),
+            accepted_orgs: Vec::new(),
+        }),
+        ..with_tokens()
+    };
+    assert!(!format!("{config:?}").contains(TOKEN));
+}

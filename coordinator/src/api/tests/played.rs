@@ -107,12 +107,16 @@ impl Player {
                 }
                 _ = ticks.tick() => {}
             }
-            let mood = self.mood.lock().unwrap().clone();
-            if mood.acts {
+            // Never the whole mood: its log may be large.
+            let (acts, reports, fails) = {
+                let mood = self.mood.lock().unwrap();
+                (mood.acts, mood.reports, mood.fails.clone())
+            };
+            if acts {
                 self.acted = self.seen.clone();
             }
-            if mood.reports {
-                let report = self.report(&mood);
+            if reports {
+                let report = self.report(fails.as_ref());
                 session
                     .post(Address::Coordinators, Message::new(Report::KIND, report.encode()))
                     .unwrap();
@@ -127,10 +131,10 @@ impl Player {
             .unwrap_or_default()
     }
 
-    fn report(&mut self, mood: &Mood) -> Report {
+    fn report(&mut self, fails: Option<&String>) -> Report {
         self.seq += 1;
         let flocks = self.flocks().into_iter().map(|(name, flock)| {
-            let failed = mood.fails.is_some();
+            let failed = fails.is_some();
             let count = if failed { 0 } else { self.monkeys(&flock).len() as u64 };
             let report = FlockReport {
                 generation: flock.generation,
@@ -145,7 +149,7 @@ impl Player {
                 success_count: count,
                 failure_count: 0,
                 start_time: (!failed).then(|| STARTED.parse().unwrap()),
-                error: mood.fails.clone(),
+                error: fails.cloned(),
             };
             (name, report)
         });

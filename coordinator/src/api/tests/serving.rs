@@ -209,3 +209,39 @@ async fn heads_that_are_too_large_or_no_http_are_refused() {
     }
     stage.finish().await;
 }
+
+/// A paused clock leaps whenever everybody waits: a client that does nothing costs no real time here.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_ends_its_head_is_cut_off() {
+    let stage = Stage::of(1).await;
+    let (address, _) = served(&stage).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream
+        .write_all(b"GET /mobu/flocks HTTP/1.1\r\nhost: exa")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    stage.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_asks_for_a_log_and_never_reads_is_cut_off() {
+    let stage = Stage::of(1).await;
+    stage.put(&facts()).await;
+    let log = "x".repeat(32 * 1024 * 1024);
+    stage.mood(0, |mood| mood.log.clone_from(&log));
+    let (address, _) = served(&stage).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let path = "/mobu/flocks/facts/monkeys/bot-mobu-facts1/log";
+    let head = format!("GET {path} HTTP/1.1\r\nhost: example.com\r\nx-auth-request-user: rra\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    said(&mut stream, "200 OK").await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let mut rest = Vec::new();
+    // Whether the cut shows as an end or as a reset is the system's choice.
+    drop(stream.read_to_end(&mut rest).await);
+    assert!(rest.len() < log.len(), "{} bytes came", rest.len());
+    stage.finish().await;
+}
