@@ -1,7 +1,7 @@
 //! What a replica knows and decides: events in, effects out, nothing else.
 //!
-//! The view of the log outlives sessions, so that the replica never goes back by itself; it acts on a state only if its
-//! revision is above that of the state it acted on last (`amqp.md` b.4, rules 1, 5 and 8).
+//! The view of the log outlives sessions, unless the log was begun anew; the replica never goes back by itself, for it acts on a
+//! state only if its revision is above that of the state it acted on last (`amqp.md` b.4, rules 1, 5 and 8).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -220,6 +220,11 @@ impl ReplicaState {
             offset: announcement.offset,
             announced,
         };
+        if matches!(self.session, Session::Open { .. }) && announcement.standing.epoch < self.view.epoch() {
+            // The log was begun anew while we were away. What we act on stays, and is reported; but of the new log nothing
+            // would ever count against the old fence.
+            self.view = View::default();
+        }
         // Below our epoch speaks a coordinator that was replaced, or one that has yet to learn what we know.
         if announcement.standing.epoch >= self.view.epoch() {
             effects.push(Effect::Contact);

@@ -309,3 +309,22 @@ fn a_log_without_the_announced_entry_is_looked_for_again() {
     bench.on(announced(1, 1, 1000));
     assert!(matches!(*bench.after(5), [Effect::EndSession(_)]));
 }
+
+#[test]
+fn a_log_that_was_begun_anew_is_followed_but_never_back_to_an_older_revision() {
+    let mut bench = Bench::running();
+    bench.on(announced(5, 2, 20));
+    bench.on(read(20, entry(5, 1, Some(state(2, &[("a", 1), ("b", 2)])))));
+    bench.on(ReplicaEvent::Lost);
+    bench.on(ReplicaEvent::Opened);
+    // The broker lost everything, and a fleet that did not hear of us began again.
+    assert_eq!(bench.on(announced(1, 1, 0)), [Effect::ReadLog(LogStart::Offset(0))]);
+    assert_eq!(bench.on(read(0, entry(1, 1, Some(state(1, &[]))))), []);
+    assert_eq!(
+        bench.state.acted().unwrap().standing.epoch,
+        Epoch(5),
+        "we still tell what we know"
+    );
+    let effects = bench.on(read(1, entry(6, 1, Some(state(3, &[("a", 1)])))));
+    assert_eq!(effects, [Effect::Stop("b".parse().unwrap())]);
+}
