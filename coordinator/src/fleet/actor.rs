@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mobu_fleet::domain::ids::{InstanceId, Owner};
+use mobu_fleet::domain::ids::Owner;
 use mobu_fleet::domain::messages::{
     Announcement, Answer, CoordinatorReport, LogEntry, Query, Report, SCHEMA, Wire as _,
 };
@@ -23,7 +23,7 @@ use super::change::{Asker, ChangeError, Outcome};
 use super::gather::Gathers;
 use super::handle::{CALLS, Call, Fleet, chosen};
 use super::requests;
-use super::state::{Effect, FleetRules, FleetState};
+use super::state::{Effect, FleetRules, FleetState, Shape};
 use super::wire::{Arrival, Wire};
 
 /// How often time is looked at: the resolution of every deadline of the coordinator.
@@ -69,7 +69,7 @@ struct Actor {
     oddities: Oddities,
     calls: mpsc::Receiver<Call>,
     changed: watch::Sender<u64>,
-    shape: (&'static str, u64, Vec<(InstanceId, super::replicas::ReplicaState)>),
+    shape: Shape,
     random: fastrand::Rng,
     backoff: Backoff,
     retry_at: Instant,
@@ -90,12 +90,12 @@ pub fn start(rules: FleetRules, link: Arc<dyn Link>, tasks: &Tasks, mut random: 
     let actor = Actor {
         link,
         tasks: tasks.clone(),
-        state: FleetState::new(rules),
+        state: FleetState::new(rules, now()),
         gathers: Gathers::default(),
         oddities: Oddities::default(),
         calls,
         changed,
-        shape: ("", 0, Vec::new()),
+        shape: Shape::default(),
         backoff: Backoff::for_sessions(random.u64(..)),
         random,
         retry_at: now(),
@@ -318,7 +318,7 @@ impl Actor {
                     super::handle::From::One(id) => Some(id.clone()),
                     super::handle::From::All => None,
                 };
-                let from = chosen(from, self.state.alive(at));
+                let from = chosen(from, self.state.answerers(at));
                 if self.gathers.begin(correlation_id.clone(), from, at + timeout, done) {
                     let query = Query {
                         schema: SCHEMA,

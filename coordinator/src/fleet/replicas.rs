@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use mobu_fleet::domain::desired::{Change, DesiredState};
 use mobu_fleet::domain::ids::{FlockName, InstanceId, Revision};
 use mobu_fleet::domain::messages::{FlockPhase, ReplicaOutcome, ReplicaPhase, Report, Standing};
@@ -253,42 +252,9 @@ fn refreshed(report: &Report, revision: Revision, flock: &FlockName, desired: &D
     }
 }
 
-/// A flock of the whole fleet, summed over its replicas.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct FlockSum {
-    /// Sum over the replicas that reported.
-    pub monkey_count: u64,
-    /// Sum over the replicas that reported.
-    pub success_count: u64,
-    /// Sum over the replicas that reported.
-    pub failure_count: u64,
-    /// The earliest of the replicas'.
-    pub start_time: Option<Timestamp>,
-}
-
-impl Replicas {
-    /// Sums what the replicas last reported of a flock, of the given generation alone.
-    pub fn sum(&self, name: &FlockName, generation: Revision) -> FlockSum {
-        let reports = self
-            .heard
-            .values()
-            .filter_map(|replica| replica.report.flocks.get(name));
-        let mut sum = FlockSum::default();
-        for report in reports.filter(|report| report.generation == generation) {
-            sum.monkey_count += report.monkey_count();
-            sum.success_count += report.success_count;
-            sum.failure_count += report.failure_count;
-            sum.start_time = match (sum.start_time, report.start_time) {
-                (Some(one), Some(other)) => Some(one.min(other)),
-                (one, other) => one.or(other),
-            };
-        }
-        sum
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use mobu_fleet::domain::ids::{Epoch, SessionId};
     use mobu_fleet::domain::messages::{FlockReport, ProcessFigures, SCHEMA};
 

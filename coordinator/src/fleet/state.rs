@@ -117,6 +117,8 @@ pub struct FleetState {
     applying: Vec<Applying>,
     announced: Option<Instant>,
     presented: Option<Instant>,
+    /// When the present or last session began.
+    began: Instant,
     /// Why there is no session, for people.
     trouble: String,
 }
@@ -160,6 +162,15 @@ pub struct Status {
     pub at: Instant,
 }
 
+/// What of a fleet an event stream tells.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Shape {
+    stage: &'static str,
+    standing: Option<Standing>,
+    states: BTreeMap<InstanceId, ReplicaState>,
+    converged: bool,
+}
+
 impl Status {
     /// Whether this coordinator accepts changes.
     pub fn is_leading(&self) -> bool {
@@ -193,7 +204,7 @@ impl Status {
 
 impl FleetState {
     /// Knows nothing yet.
-    pub fn new(rules: FleetRules) -> Self {
+    pub fn new(rules: FleetRules, now: Instant) -> Self {
         Self {
             replicas: Replicas::new(rules.reign.replica_count, rules.report_interval),
             rules,
@@ -205,6 +216,7 @@ impl FleetState {
             applying: Vec::new(),
             announced: None,
             presented: None,
+            began: now,
             trouble: "it has not connected yet".to_owned(),
         }
     }
@@ -218,6 +230,7 @@ impl FleetState {
     pub fn begin(&mut self, owner: Owner, now: Instant) {
         let reign = Reign::new(self.rules.reign.clone(), owner, self.memory.clone(), now);
         self.reign = Some(reign);
+        self.began = now;
         self.announced = None;
         self.presented = None;
     }
@@ -395,16 +408,27 @@ impl FleetState {
     }
 
     /// Returns what an event stream would tell: two equal shapes look the same from outside.
-    pub fn shape(&self, now: Instant) -> (&'static str, u64, Vec<(InstanceId, ReplicaState)>) {
-        let standing = self.known().map(|known| known.standing);
-        let states = self.replicas.states(standing.as_ref(), now).into_iter().collect();
-        let stage = self.reign.as_ref().map_or("offline", Reign::stage);
-        (stage, standing.map_or(0, |standing| standing.revision.0), states)
+    pub fn shape(&self, now: Instant) -> Shape {
+        let known = self.known();
+        let standing = known.as_ref().map(|known| known.standing.clone());
+        let is_converged = |known: &super::reign::Known| self.replicas.converged(&known.state, &known.standing, now);
+        Shape {
+            stage: self.reign.as_ref().map_or("offline", Reign::stage),
+            states: self.replicas.states(standing.as_ref(), now),
+            converged: known.as_ref().is_some_and(is_converged),
+            standing,
+        }
     }
 
-    /// Returns the replicas that can be asked something now.
-    pub fn alive(&self, now: Instant) -> BTreeSet<InstanceId> {
-        self.replicas.alive(now)
+    /// Returns the replicas that a question to all should be answered by: those that report and, while this session is too
+    /// young to have heard everybody, those that are expected.
+    pub fn answerers(&self, now: Instant) -> BTreeSet<InstanceId> {
+        let mut answerers = self.replicas.alive(now);
+        if now.saturating_duration_since(self.began) <= self.rules.report_interval * 3 {
+            let unheard = self.replicas.expected_ids();
+            answerers.extend(unheard.into_iter().filter(|id| !self.replicas.heard().contains_key(id)));
+        }
+        answerers
     }
 
     /// Returns who this coordinator is in the log, or a name that nobody has while it has no session.
@@ -613,7 +637,7 @@ impl FleetState {
 
     fn outcome(&self, revision: Revision, change: Option<Change>, desired: &DesiredState, now: Instant) -> Outcome {
         let newest = self.known().map(|known| known.standing);
-        let alive = self.alive(now);
+        let alive = self.replicas.alive(now);
         let replicas = match &change {
             None => BTreeMap::new(),
             Some(change) => {
