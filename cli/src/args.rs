@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::completions::Completions;
 use crate::health::Health;
+use crate::local::Local;
 use crate::logs::Logs;
 use crate::publish::Publish;
 use crate::refresh::Refresh;
@@ -20,6 +21,7 @@ use crate::stop::Stop;
 
 const AFTER_HELP: &str = "\
 Examples:
+  mobu local                            run a whole fleet in this process
   mobu start -f lambs.yaml              start a flock, or restart it with another configuration
   mobu status --watch                   follow replicas and flocks
   mobu logs lambs --follow              follow what every monkey of a flock does
@@ -45,6 +47,7 @@ pub(crate) struct Cli {
 /// One command; each has a file of its own.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Local(Local),
     Start(Start),
     Stop(Stop),
     Refresh(Refresh),

@@ -9,6 +9,7 @@ mod completions;
 mod config;
 mod failure;
 mod health;
+mod local;
 mod logs;
 mod output;
 mod overview;
@@ -44,6 +45,7 @@ async fn main() -> ExitCode {
 async fn run(cli: Cli, out: &mut Output) -> Result<Outcome, Failure> {
     let Cli { connection, command } = cli;
     match command {
+        Command::Local(command) => command.run(out).await,
         Command::Start(command) => command.run(&connection, out).await,
         Command::Stop(command) => command.run(&connection, out).await,
         Command::Refresh(command) => command.run(&connection, out).await,

@@ -14,6 +14,24 @@ pub const EXIT_CRASH: u8 = 1;
 /// Exit code for a configuration that cannot work, as in `sysexits.h`.
 pub const EXIT_CONFIG: u8 = 64;
 
+/// How a process came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Somebody asked it to end.
+    Asked,
+    /// A vital task ended by itself.
+    Crashed,
+}
+
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Asked => Self::SUCCESS,
+            Ending::Crashed => Self::from(EXIT_CRASH),
+        }
+    }
+}
+
 /// How often the log names how much still runs while the process drains.
 const DRAIN_LOG_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -24,7 +42,7 @@ const DRAIN_LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// # Errors
 ///
 /// If the process cannot listen to signals.
-pub async fn run(tasks: Tasks, drain_timeout: Duration) -> std::io::Result<ExitCode> {
+pub async fn run(tasks: Tasks, drain_timeout: Duration) -> std::io::Result<Ending> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let drain = tasks.drain_token();
@@ -47,11 +65,7 @@ pub async fn run(tasks: Tasks, drain_timeout: Duration) -> std::io::Result<ExitC
     }
     tasks.abort_token().cancel();
     tasks.wait().await;
-    Ok(if asked {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(EXIT_CRASH)
-    })
+    Ok(if asked { Ending::Asked } else { Ending::Crashed })
 }
 
 /// Never ends.

@@ -4,5 +4,6 @@ pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod lifecycle;
+pub mod process;
 pub mod tasks;
 pub mod telemetry;

@@ -4,4 +4,5 @@
 mod foreign;
 mod link;
 mod link_faults;
+mod processes;
 mod support;

@@ -1,4 +1,6 @@
 //! What tests of the whole fleet need: real brokers, and networks that fail on demand.
 
 pub mod broker;
+pub mod fleet;
+pub mod process;
 pub mod proxy;

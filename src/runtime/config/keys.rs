@@ -166,7 +166,7 @@ pub(super) const KEYS: &[Key] = &[
         "PEM file of the authority that signed the broker's certificate, for `amqps://`.",
     )
     .variable("MOBU_AMQP_CA_FILE"),
-    Key::new("replicaCount", "integer, 1 to 10000", "`1`", "3", "How many replicas the fleet is meant to have.")
+    Key::new("replicaCount", "integer, 1 to 10000", "`1`; `3` for `mobu local`", "3", "How many replicas the fleet is meant to have.")
         .variable("MOBU_REPLICA_COUNT")
         .flag("--replica-count"),
     Key::new(

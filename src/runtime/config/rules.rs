@@ -29,7 +29,7 @@ impl<'a> Rules<'a> {
     pub(super) fn apply(mut self, settings: Settings, warnings: &mut Vec<String>) -> Config {
         let seconds = |given: Option<Duration>, default| given.unwrap_or(Duration::from_secs(default));
         self.broker(&settings);
-        let replica_count = settings.replica_count.unwrap_or(1);
+        let replica_count = settings.replica_count.unwrap_or(self.role.default_replicas());
         let instance_id = self.instance_id(&settings, replica_count);
         self.fleet_rules(&settings);
         let http_bind = settings.http_bind.unwrap_or(self.role.http_bind());
@@ -119,7 +119,7 @@ impl<'a> Rules<'a> {
         if self.role == Role::Worker || (settings.replica_count.is_none() && self.layers.is_set("replicaCount")) {
             return;
         }
-        let count = settings.replica_count.unwrap_or(1);
+        let count = settings.replica_count.unwrap_or(self.role.default_replicas());
         // Names differ in their numbers alone, so first and last show what is wrong with any.
         let ids = [0, count - 1].map(|index| index.to_string().parse().expect("digits are an instance ID"));
         for (index, flock) in settings.autostart.iter().flatten() {
@@ -213,6 +213,14 @@ fn service_discovery(settings: &Settings, warnings: &mut Vec<String>) -> Option<
 }
 
 impl Role {
+    /// A fleet that is tried out shall look like one.
+    const fn default_replicas(self) -> u32 {
+        match self {
+            Self::Coordinator | Self::Worker => 1,
+            Self::Local => 3,
+        }
+    }
+
     const fn http_bind(self) -> SocketAddr {
         let port = match self {
             Self::Coordinator | Self::Local => 8080,

@@ -32,7 +32,7 @@ fn nothing_at_all_is_enough_for_a_local_fleet() {
     let loaded = load(Role::Local, "", &[]).unwrap();
     let config = loaded.config;
     assert_eq!(loaded.warnings, [""; 0]);
-    assert_eq!((config.fleet.as_str(), config.replica_count), ("mobu", 1));
+    assert_eq!((config.fleet.as_str(), config.replica_count), ("mobu", 3));
     assert_eq!(config.http_bind.to_string(), "127.0.0.1:8080");
     assert_eq!((config.path_prefix.as_str(), config.name.as_str()), ("/mobu", "mobu"));
     assert!(matches!(config.auth, Auth::Header));
