@@ -1,6 +1,6 @@
 //! Health and metrics of a worker, over HTTP.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::net::TcpListener;
 use std::sync::Arc;
 
@@ -107,6 +107,24 @@ impl Admin {
             "Messages that could not be read.",
             unreadable,
         );
+        text.one(
+            "process_cpu_seconds_total",
+            "counter",
+            "Processor time used so far.",
+            status.process.cpu_seconds,
+        );
+        text.one(
+            "process_resident_memory_bytes",
+            "gauge",
+            "Resident memory.",
+            status.process.rss_bytes,
+        );
+        text.one(
+            "mobu_worker_lag_seconds",
+            "gauge",
+            "How late timers were at worst between the last two reports.",
+            status.process.lag_ms / 1000.0,
+        );
         if let Some(spool) = &self.spool {
             text.one(
                 "mobu_worker_log_spool_bytes",
@@ -159,7 +177,7 @@ impl Text {
         writeln!(self.0, "{name}{{{labels}}} {value}").expect("a String takes everything");
     }
 
-    fn one(&mut self, name: &str, kind: &str, help: &str, value: u64) {
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
         self.head(name, kind, help);
         writeln!(self.0, "{name} {value}").expect("a String takes everything");
     }

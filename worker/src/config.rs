@@ -35,7 +35,7 @@ pub struct WorkerConfig {
     pub monkey_logs: MonkeyLogs,
     /// Whether to look at what the process uses. A simulation does not, so that it repeats itself.
     pub measures_process: bool,
-    /// What decides every random choice, the session's name included.
+    /// What decides every random choice, the session's name included: another one for each run of a process.
     pub seed: u64,
 }
 

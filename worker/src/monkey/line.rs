@@ -55,6 +55,16 @@ impl Event<'_> {
         }
     }
 
+    /// Returns the further facts as `key=value`, for a log that knows no others than its own.
+    pub(crate) fn facts(&self) -> String {
+        let fact = |(key, value): &(&str, Field<'_>)| match value {
+            Field::Text(text) => format!("{key}={text}"),
+            Field::Integer(number) => format!("{key}={number}"),
+            Field::Float(number) => format!("{key}={number:?}"),
+        };
+        self.fields.iter().map(fact).collect::<Vec<_>>().join(" ")
+    }
+
     fn write_json(&self, logger: &str, out: &mut Vec<u8>) {
         out.push(b'{');
         for (key, value) in self.fields {

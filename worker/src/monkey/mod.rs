@@ -229,9 +229,10 @@ impl Monkey {
     fn say_to_service(&self, event: &Event<'_>) {
         let (flock, monkey) = (&self.flock.name, self.name());
         let error = event.exception.unwrap_or_default();
+        let facts = event.facts();
         macro_rules! emit {
             ($level:ident) => {
-                $level!(%flock, %monkey, user = %monkey, severity = severity(event.level), error, "{}", event.text)
+                $level!(%flock, %monkey, user = %monkey, severity = severity(event.level), facts, error, "{}", event.text)
             };
         }
         match event.level {

@@ -48,7 +48,7 @@ impl Roster {
 /// The tasks of a run's monkeys. Dropped, it ends them all at their next await.
 #[derive(Debug, Default)]
 pub(crate) struct Lives {
-    tasks: JoinSet<()>,
+    pub(super) tasks: JoinSet<()>,
 }
 
 impl Lives {

@@ -152,3 +152,7 @@ fn chain(error: &IterationError) -> String {
     }
     text
 }
+
+#[cfg(test)]
+#[path = "task_tests.rs"]
+mod tests;

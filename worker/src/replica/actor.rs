@@ -134,7 +134,7 @@ impl Replica {
             events: event_tx,
             commands,
         };
-        let supervisor = self.tasks.spawn(TaskKind::Expendable, "session", supervisor.run());
+        let supervisor = self.tasks.spawn(TaskKind::Vital, "session", supervisor.run());
         let probe = self
             .config
             .measures_process
@@ -368,6 +368,12 @@ impl Replica {
         self.last_report = Some(now);
         self.next_report = now + self.config.report_interval.mul_f64(0.9 + 0.2 * self.random.f64());
         let Some(session) = self.session.clone() else { return };
+        let process = self.figures.take();
+        self.status.send_if_modified(|status| {
+            // Nobody waits for these.
+            status.process = process;
+            false
+        });
         let report = Report {
             schema: SCHEMA,
             instance_id: self.config.instance_id.clone(),
@@ -379,7 +385,7 @@ impl Replica {
             replica_count: self.config.replica_count,
             standing: self.state.acted().map(|acted| acted.standing.clone()),
             flocks: self.handle.flocks.reports(),
-            process: self.figures.take(),
+            process,
         };
         self.report_number += 1;
         let posted = session.post(Address::Coordinators, Message::new(Report::KIND, report.encode()));

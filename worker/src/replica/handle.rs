@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use mobu_fleet::domain::ids::{FlockName, InstanceId, SessionId};
-use mobu_fleet::domain::messages::{FlockReport, ReplicaPhase, Standing};
+use mobu_fleet::domain::messages::{FlockReport, ProcessFigures, ReplicaPhase, Standing};
 use mobu_fleet::domain::monkey::MonkeyData;
 use tokio::sync::watch;
 
@@ -37,8 +37,11 @@ pub struct WorkerStatus {
     pub dropped_messages: u64,
     /// Messages and entries that could not be read.
     pub undecodable_messages: u64,
+
     /// Why it gave up, if it did.
     pub failure: Option<String>,
+    /// What its process used as of the last report; changes of it alone wake nobody.
+    pub process: ProcessFigures,
 }
 
 impl Default for WorkerStatus {
@@ -51,6 +54,7 @@ impl Default for WorkerStatus {
             dropped_messages: 0,
             undecodable_messages: 0,
             failure: None,
+            process: ProcessFigures::default(),
         }
     }
 }

@@ -13,6 +13,8 @@ const SHOWN: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Undecodable {
     counts: BTreeMap<String, u64>,
+    /// Those of kinds that came too late to be told apart.
+    others: u64,
 }
 
 impl Undecodable {
@@ -23,22 +25,38 @@ impl Undecodable {
             *count += 1;
             return;
         }
-        let kind = if self.counts.len() < KINDS {
-            kind
-        } else {
-            "others".to_owned()
-        };
+        if self.counts.len() >= KINDS {
+            self.others += 1;
+            return;
+        }
         let shown = payload[..payload.len().min(SHOWN)].escape_ascii();
         warn!(
             control.kind = kind,
             size_bytes = payload.len(),
             "cannot read a message of kind `{kind}` and ignore it and its like: {reason}; it begins with `{shown}`"
         );
-        *self.counts.entry(kind).or_default() += 1;
+        self.counts.insert(kind, 1);
     }
 
     /// How many there were.
     pub(super) fn total(&self) -> u64 {
-        self.counts.values().sum()
+        self.counts.values().sum::<u64>() + self.others
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_number_of_kinds_is_counted_in_bounded_room() {
+        let mut undecodable = Undecodable::default();
+        for number in 0..1000 {
+            undecodable.note(&format!("kind-{number}"), "it is wrong", &[0xFF; 1000]);
+            undecodable.note("kind-0", "it is wrong", b"");
+        }
+        assert_eq!(undecodable.total(), 2000);
+        assert_eq!(undecodable.counts.len(), KINDS);
+        assert_eq!(undecodable.counts["kind-0"], 1001);
     }
 }
