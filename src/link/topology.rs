@@ -199,8 +199,13 @@ impl Topology {
 
     /// A replica's inbox. That it is exclusive makes its name the lock that keeps a second process with the same
     /// instance ID out; the broker frees it when it drops the connection.
+    ///
+    /// What is for this replica alone comes through the exchange of answers, under the queue's name: whoever may write to that, and
+    /// not to the default exchange, can ask a replica something and still not touch the state log.
     pub fn replica(&self, id: &InstanceId) -> Queue {
-        inbox(self.replica_name(id), self.broadcast().name)
+        let mut queue = inbox(self.replica_name(id), self.broadcast().name);
+        queue.bindings.push(binding(self.replies().name, &queue.name));
+        queue
     }
 
     /// Name of a replica's inbox, for who only wants to write to it.

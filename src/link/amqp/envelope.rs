@@ -88,7 +88,13 @@ impl Route {
                 short(&key)?;
                 Self::exchange(topology.events(), key, Promise::Soft)
             }
-            Address::Replica(id) => Self::queue(topology.replica_name(&id), Promise::Heard),
+            Address::Replica(id) => {
+                let name = topology.replica_name(&id);
+                Self {
+                    target: name.clone(),
+                    ..Self::exchange(topology.replies(), name, Promise::Heard)
+                }
+            }
             Address::Reply(ReplyAddress(to)) => {
                 short(&to)?;
                 if topology.is_reply(&to) {

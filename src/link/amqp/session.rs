@@ -134,6 +134,7 @@ impl Session for AmqpSession {
 
     async fn replica_inbox(&self, id: &InstanceId) -> Result<Inbox<Message>, LinkError> {
         let queue = self.topology.replica(id);
+        self.ensure(&[Object::Exchange(self.topology.replies())]).await?;
         self.own_queue(self.topology.broadcast(), &queue).await?;
         self.spoil(self.inboxes.messages(&queue.name).await)
     }

@@ -264,7 +264,7 @@ impl Replica {
                 self.set_link(LinkStatus::Open);
                 self.handle(ReplicaEvent::Opened)
             }
-            SessionEvent::NameTaken => self.handle(ReplicaEvent::NameTaken),
+            SessionEvent::NameTaken { by_another } => self.handle(ReplicaEvent::NameTaken { by_another }),
             SessionEvent::Lost(reason) => {
                 self.session = None;
                 self.set_link(LinkStatus::Closed(reason));

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mobu_fleet::domain::ids::InstanceId;
-use mobu_fleet::link::{self, Inbox, Link, LinkError, LogRecord, LogStart, Message, Session, SessionHealth};
+use mobu_fleet::domain::ids::{InstanceId, Owner};
+use mobu_fleet::domain::messages::{Answer, Ask, Query, SCHEMA, Wire};
+use mobu_fleet::link::{self, Address, Inbox, Link, LinkError, LogRecord, LogStart, Message, Session, SessionHealth};
 use mobu_fleet::runtime::backoff::Backoff;
 use mobu_fleet::runtime::clock;
 use tokio::sync::mpsc;
@@ -13,13 +14,17 @@ use tracing::{debug, error, info, warn};
 /// How long a session must last so that the next one is tried for at once.
 const GOOD_SESSION: Duration = Duration::from_secs(10);
 
+/// How long whoever holds the instance ID may take to answer.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+
 /// What a session brings.
 #[derive(Debug)]
 pub(super) enum SessionEvent {
     /// It is open, and the instance ID is ours.
     Opened(Arc<dyn Session>),
-    /// The instance ID is in use by another process.
-    NameTaken,
+    /// The instance ID is in use; whether by a process that lives and says so, or by nobody that answers, which may be our
+    /// own last connection that the broker has not given up yet.
+    NameTaken { by_another: bool },
     /// It has ended, or could not be opened.
     Lost(String),
     /// The broker holds back, or does not any more.
@@ -111,14 +116,22 @@ impl Supervisor {
             }
         };
         match opened {
-            Ok((session, inbox)) => self.serve(session, inbox).await,
-            Err(failure) => {
-                self.explain(&failure);
-                if matches!(failure, LinkError::NameInUse { .. })
-                    && self.events.send(SessionEvent::NameTaken).await.is_err()
-                {
+            Ok(Entry::Held(session, inbox)) => self.serve(session, inbox).await,
+            Ok(Entry::Taken { by_another }) => {
+                let id = &self.instance_id;
+                let by = if by_another {
+                    "another process"
+                } else {
+                    "a connection that does not answer"
+                };
+                warn!(replica.id = %id, "instance ID {id} is in use by {by} on {}", self.link.describe());
+                if self.events.send(SessionEvent::NameTaken { by_another }).await.is_err() {
                     return End::Closed;
                 }
+                End::Lost(format!("instance ID {id} is in use by {by}"))
+            }
+            Err(failure) => {
+                self.explain(&failure);
                 End::Lost(failure.to_string())
             }
         }
@@ -127,9 +140,6 @@ impl Supervisor {
     fn explain(&self, failure: &LinkError) {
         let (link, id) = (self.link.describe(), &self.instance_id);
         match failure {
-            LinkError::NameInUse { .. } => {
-                warn!(replica.id = %id, "instance ID {id} is in use by another process on {link}");
-            }
             failure if failure.needs_attention() => {
                 error!(replica.id = %id, error = chain(failure), "{link} refuses replica {id}: {}", chain(failure));
             }
@@ -184,15 +194,44 @@ impl Supervisor {
     }
 }
 
-async fn open(link: &dyn Link, name: &str, id: &InstanceId) -> Result<(Arc<dyn Session>, Inbox<Message>), LinkError> {
+/// What became of the try to take the replica's place.
+enum Entry {
+    Held(Arc<dyn Session>, Inbox<Message>),
+    Taken { by_another: bool },
+}
+
+async fn open(link: &dyn Link, name: &str, id: &InstanceId) -> Result<Entry, LinkError> {
     let session: Arc<dyn Session> = Arc::from(link.open(name).await?);
-    match session.replica_inbox(id).await {
-        Ok(inbox) => Ok((session, inbox)),
-        Err(error) => {
-            session.close().await;
-            Err(error)
-        }
-    }
+    let failure = match session.replica_inbox(id).await {
+        Ok(inbox) => return Ok(Entry::Held(session, inbox)),
+        Err(failure) => failure,
+    };
+    let entry = match failure {
+        LinkError::NameInUse { .. } => Ok(Entry::Taken {
+            by_another: is_alive(&*session, id).await,
+        }),
+        failure => Err(failure),
+    };
+    session.close().await;
+    entry
+}
+
+/// Asks whoever holds the instance ID for a sign of life. Our own last connection gives none, if the broker still holds it.
+async fn is_alive(session: &dyn Session, id: &InstanceId) -> bool {
+    let ask = async {
+        let (reply_to, mut replies) = session.replies().await?;
+        let query = Query {
+            schema: SCHEMA,
+            owner: Owner::new(""),
+            ask: Ask::State { above: None },
+        };
+        let mut message = Message::new(Query::KIND, query.encode());
+        message.reply_to = Some(reply_to);
+        message.expires = Some(SIGN_OF_LIFE);
+        session.publish(Address::Replica(id.clone()), message).await?;
+        Ok::<_, LinkError>(replies.recv().await.is_some_and(|answer| answer.kind == Answer::KIND))
+    };
+    matches!(tokio::time::timeout(SIGN_OF_LIFE, ask).await, Ok(Ok(true)))
 }
 
 /// Waits for the next entry, or for ever while nothing is read.

@@ -27,8 +27,11 @@ const STUCK: Duration = Duration::from_secs(5);
 pub(super) enum ReplicaEvent {
     /// A session is open and holds the instance ID.
     Opened,
-    /// Another process holds the instance ID.
-    NameTaken,
+    /// The instance ID is held: by another process that answers, or by a connection that does not, such as our own last one.
+    NameTaken {
+        /// Whether somebody answered.
+        by_another: bool,
+    },
     /// The session has ended.
     Lost,
     /// The coordinator says where things stand.
@@ -166,7 +169,7 @@ impl ReplicaState {
     pub(super) fn handle(&mut self, event: ReplicaEvent, now: Instant) -> Vec<Effect> {
         match event {
             ReplicaEvent::Opened => self.opened(now),
-            ReplicaEvent::NameTaken => self.name_taken(now),
+            ReplicaEvent::NameTaken { by_another } => self.name_taken(by_another, now),
             ReplicaEvent::Lost => {
                 (self.session, self.ahead) = (Session::Closed, None);
                 Vec::new()
@@ -197,11 +200,12 @@ impl ReplicaState {
         vec![Effect::Report]
     }
 
-    fn name_taken(&mut self, now: Instant) -> Vec<Effect> {
+    fn name_taken(&mut self, by_another: bool, now: Instant) -> Vec<Effect> {
         let since = *self.name_taken.get_or_insert(now);
         if self.has_run {
-            // Two processes must never play the same users: the other one has the name, so it has the users.
-            return self.stop_all();
+            // Two processes must never play the same users: the other one has the name, so it has the users. But a network that
+            // failed for a moment is no reason to stop; the broker then holds our own last connection for a while.
+            return if by_another { self.stop_all() } else { Vec::new() };
         }
         if now.duration_since(since) >= self.name_wait {
             vec![Effect::GiveUp]

@@ -234,20 +234,39 @@ fn a_reader_that_is_stuck_ends_the_session() {
 #[test]
 fn an_instance_id_in_use_ends_a_process_that_never_ran_anything() {
     let mut bench = Bench::new();
-    assert_eq!(bench.on(ReplicaEvent::NameTaken), []);
+    assert_eq!(bench.on(ReplicaEvent::NameTaken { by_another: true }), []);
     bench.now += Duration::from_secs(24);
-    assert_eq!(bench.on(ReplicaEvent::NameTaken), []);
+    assert_eq!(bench.on(ReplicaEvent::NameTaken { by_another: true }), []);
     bench.now += Duration::from_secs(1);
-    assert_eq!(bench.on(ReplicaEvent::NameTaken), [Effect::GiveUp]);
+    assert_eq!(bench.on(ReplicaEvent::NameTaken { by_another: true }), [Effect::GiveUp]);
+}
+
+#[test]
+fn a_name_that_only_a_dead_connection_holds_is_no_reason_to_stop() {
+    let mut bench = Bench::running();
+    bench.on(ReplicaEvent::Lost);
+    assert_eq!(bench.on(ReplicaEvent::NameTaken { by_another: false }), []);
+    assert!(bench.state.is_name_taken());
+    assert_eq!(
+        names(&bench.on(ReplicaEvent::NameTaken { by_another: true })),
+        ["stop a"]
+    );
 }
 
 #[test]
 fn a_replica_whose_name_was_taken_meanwhile_stops_at_once_and_resumes_when_it_is_free() {
     let mut bench = Bench::running();
     bench.on(ReplicaEvent::Lost);
-    assert_eq!(names(&bench.on(ReplicaEvent::NameTaken)), ["stop a"]);
+    assert_eq!(
+        names(&bench.on(ReplicaEvent::NameTaken { by_another: true })),
+        ["stop a"]
+    );
     bench.now += Duration::from_secs(100);
-    assert_eq!(bench.on(ReplicaEvent::NameTaken), [], "it keeps waiting");
+    assert_eq!(
+        bench.on(ReplicaEvent::NameTaken { by_another: true }),
+        [],
+        "it keeps waiting"
+    );
     bench.on(ReplicaEvent::FlockEnded("a".parse().unwrap()));
     bench.on(ReplicaEvent::Opened);
     assert!(!bench.state.is_name_taken());

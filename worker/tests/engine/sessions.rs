@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use mobu_fleet::domain::messages::{FlockPhase, ReplicaPhase, Report};
-use mobu_fleet::link::Link;
+use mobu_fleet::domain::ids::SessionId;
+use mobu_fleet::domain::messages::{Answer, AnswerBody, FlockPhase, Query, ReplicaPhase, Report, SCHEMA, Wire};
+use mobu_fleet::link::{Address, Link, Message};
 use mobu_worker::{LinkStatus, WorkerConfig};
 
 use crate::leader::{Leader, Process, idlers, name};
@@ -59,6 +60,22 @@ async fn a_replica_starts_from_the_log_alone() {
     process.drain().await;
 }
 
+/// What another process with the instance ID answers to a question about its state.
+fn sign_of_life(process: &Process) -> Message {
+    let answer = Answer {
+        schema: SCHEMA,
+        instance_id: Some(process.handle.instance_id().clone()),
+        session: SessionId::new("another"),
+        part: 0,
+        last: true,
+        body: AnswerBody::State {
+            standing: None,
+            state: None,
+        },
+    };
+    Message::new(Answer::KIND, answer.encode())
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_replica_whose_name_is_taken_stops_and_resumes_when_it_is_free_again() {
     let mut leader = Leader::new().await;
@@ -67,10 +84,25 @@ async fn a_replica_whose_name_is_taken_stops_and_resumes_when_it_is_free_again()
     leader.until_phase("a", FlockPhase::Running).await;
     leader.hub.cut(|name| name.starts_with("worker"));
     let thief = leader.hub.open("thief").await.unwrap();
-    let _inbox = thief.replica_inbox(process.handle.instance_id()).await.unwrap();
+    let mut inbox = thief.replica_inbox(process.handle.instance_id()).await.unwrap();
+    // Whoever holds the name and says nothing may be our own last connection: that is no reason to stop.
     process
-        .until(|handle| (handle.status().borrow().is_name_taken && handle.flocks().is_empty()).then_some(()))
+        .until(|handle| handle.status().borrow().is_name_taken.then_some(()))
         .await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(process.handle.flocks()["a"].phase, FlockPhase::Running);
+    // One that answers is another process.
+    let answering = async {
+        while let Some(message) = inbox.recv().await {
+            if let (Query::KIND, Some(reply_to)) = (message.kind.as_str(), message.reply_to) {
+                thief.post(Address::Reply(reply_to), sign_of_life(&process)).unwrap();
+            }
+        }
+    };
+    tokio::select! {
+        () = answering => panic!("the thief lost the name"),
+        () = process.until(|handle| handle.flocks().is_empty().then_some(())) => {}
+    }
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(process.handle.flocks().is_empty());
     assert!(process.handle.status().borrow().ready().unwrap_err().contains("in use"));
