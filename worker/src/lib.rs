@@ -79,10 +79,11 @@ impl Worker {
                 Some(Locator::repertoire(base_url).map_err(WorkerError::Client)?)
             }
         };
+        let locator = locator.map(Arc::new);
         let tokens = match &config.tokens {
             TokenSource::Local => Tokens::local(config.seed),
             TokenSource::Gafaelfawr { token, timeout } => {
-                let locator = Arc::new(locator.ok_or(WorkerError::NoDiscovery)?);
+                let locator = locator.clone().ok_or(WorkerError::NoDiscovery)?;
                 let gafaelfawr = Gafaelfawr::new(locator, token.clone(), *timeout);
                 Tokens::Gafaelfawr(Box::new(gafaelfawr.map_err(WorkerError::Client)?))
             }
@@ -100,6 +101,7 @@ impl Worker {
             spool: spool.clone(),
             profile: logs.profile,
             seed: config.seed,
+            locator,
         });
         let admin = config.http_bind.map(bind).transpose()?;
         Ok(Self {

@@ -2,6 +2,7 @@
 
 mod empty_loop;
 mod http_runner;
+mod muster;
 pub(crate) mod registry;
 mod unavailable;
 

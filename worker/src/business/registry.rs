@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use super::Business;
 use super::empty_loop::EmptyLoop;
 use super::http_runner::HttpRunner;
+use super::muster::Muster;
 use super::unavailable::Unavailable;
 use crate::monkey::{Monkey, task};
 
@@ -19,8 +20,8 @@ pub(crate) fn start(monkey: &Arc<Monkey>, tasks: &mut JoinSet<()>) {
             let options = options.clone();
             live(monkey, tasks, move |monkey| HttpRunner::new(options.clone(), monkey));
         }
-        BusinessOptions::Muster(_)
-        | BusinessOptions::GitLfs(_)
+        BusinessOptions::Muster(_) => live(monkey, tasks, |_| Muster::default()),
+        BusinessOptions::GitLfs(_)
         | BusinessOptions::TapQueryRunner(_)
         | BusinessOptions::TapQuerySetRunner(_)
         | BusinessOptions::SiaQuerySetRunner(_)

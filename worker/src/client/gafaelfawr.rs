@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::http;
 use super::repertoire::{DiscoveryError, Locator};
 use super::shown::{excerpt, without_token};
-use crate::monkey::AuthenticatedUser;
+use crate::monkey::{AuthenticatedUser, UserOrigin};
 
 /// How long a token is good for.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
@@ -99,6 +99,7 @@ struct CreatedToken {
 #[derive(Deserialize)]
 struct UserInfo {
     username: String,
+    name: Option<String>,
     uid: Option<i64>,
     gid: Option<i64>,
     #[serde(default)]
@@ -163,6 +164,9 @@ impl Gafaelfawr {
             gidnumber: info.gid,
             groups: info.groups.unwrap_or_default().into(),
             token: token.clone(),
+            origin: UserOrigin::Gafaelfawr {
+                display_name: info.name.map(String::into_boxed_str),
+            },
         };
         let mut known = self.lock();
         if known.len() == REMEMBERED {

@@ -2,6 +2,7 @@
 
 pub(crate) mod gafaelfawr;
 pub(crate) mod http;
+pub(crate) mod muster;
 pub(crate) mod repertoire;
 pub(crate) mod shown;
 pub(crate) mod tokens;

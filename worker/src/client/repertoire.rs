@@ -22,6 +22,9 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// Why it is not known where a service is.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DiscoveryError {
+    /// Nothing says where to look.
+    #[error("neither `discovery` nor REPERTOIRE_BASE_URL says where services are")]
+    NotConfigured,
     /// The environment does not have it.
     #[error(transparent)]
     NotFound(#[from] NotDiscovered),

@@ -43,6 +43,28 @@ pub(crate) fn excerpt(body: &[u8]) -> String {
     format!("`{}{more}`", text.escape_debug())
 }
 
+/// Most bytes of a text that is repeated as it is.
+const PLAIN: usize = 2048;
+
+/// Returns the beginning of a text without the token, with control characters escaped except for line ends.
+pub(crate) fn plain(text: &[u8], token: &SecretString) -> String {
+    let whole = without_token(&String::from_utf8_lossy(text), token);
+    let end = (0..=PLAIN.min(whole.len())).rfind(|end| whole.is_char_boundary(*end));
+    let cut = &whole[..end.unwrap_or_default()];
+    let mut shown = String::with_capacity(cut.len());
+    for character in cut.chars() {
+        if character.is_control() && character != '\n' {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    if cut.len() < whole.len() {
+        shown.push('…');
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,5 +89,19 @@ mod tests {
         assert_eq!(excerpt(b"a\nb\x1b[0m\xff\""), "`a\\nb\\u{1b}[0m\u{fffd}\\\"`");
         assert_eq!(excerpt(&[b'x'; 500]).chars().count(), EXCERPT + 3);
         assert_eq!(excerpt(b""), "an empty body");
+    }
+
+    #[test]
+    fn a_plain_text_keeps_its_lines_and_loses_the_token_also_where_it_is_cut() {
+        let token = SecretString::from("gt-key.secret");
+        assert_eq!(
+            plain(b"a\nb\x1b \"gt-key.secret\"", &token),
+            "a\nb\\u{1b} \"gt-key.***\""
+        );
+        let long = format!("{}gt-key.secret", "x".repeat(PLAIN - 9));
+        assert_eq!(
+            plain(long.as_bytes(), &token),
+            format!("{}gt-key.**…", "x".repeat(PLAIN - 9))
+        );
     }
 }

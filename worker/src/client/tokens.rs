@@ -7,7 +7,7 @@ use mobu_fleet::domain::ids::MonkeyName;
 use secrecy::SecretString;
 
 use super::gafaelfawr::{Gafaelfawr, TokenError};
-use crate::monkey::AuthenticatedUser;
+use crate::monkey::{AuthenticatedUser, UserOrigin};
 
 /// Length of each half of a token: 16 bytes in unpadded base64url.
 const HALF: usize = 22;
@@ -50,6 +50,7 @@ impl Tokens {
                 gidnumber: user.gidnumber.filter(|gid| *gid != 0).or(user.uidnumber),
                 groups: user.groups.clone(),
                 token: local.token(),
+                origin: UserOrigin::Local,
             }),
         }
     }

@@ -24,6 +24,8 @@ use tracing::{debug, error, info, warn};
 pub(crate) use self::line::{Event, Field};
 pub(crate) use self::stop::{Pause, Stopped};
 
+use crate::client::repertoire::Locator;
+
 use self::line::severity;
 use self::log::MonkeyLog;
 use self::spool::Spool;
@@ -42,6 +44,20 @@ pub(crate) struct AuthenticatedUser {
     pub groups: Arc<[Group]>,
     /// Its token.
     pub token: SecretString,
+    /// Who says so.
+    pub origin: UserOrigin,
+}
+
+/// Who says what a user is like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum UserOrigin {
+    /// The flock's configuration alone; no service knows the user.
+    Local,
+    /// Gafaelfawr, which also knows a name that is never shown.
+    Gafaelfawr {
+        /// What the user is called, if anything.
+        display_name: Option<Box<str>>,
+    },
 }
 
 /// What all monkeys of a replica share.
@@ -57,6 +73,8 @@ pub(crate) struct Surroundings {
     pub(crate) profile: LogProfile,
     /// What decides every random choice.
     pub(crate) seed: u64,
+    /// Where services are; `None` if nothing says so.
+    pub(crate) locator: Option<Arc<Locator>>,
 }
 
 /// What all monkeys of one run of a flock share.
@@ -162,6 +180,11 @@ impl Monkey {
     /// The replica that runs it.
     pub(crate) fn instance_id(&self) -> &InstanceId {
         &self.flock.surroundings.instance_id
+    }
+
+    /// What it shares with every monkey of the replica.
+    pub(crate) fn surroundings(&self) -> &Surroundings {
+        &self.flock.surroundings
     }
 
     /// Where it stands.

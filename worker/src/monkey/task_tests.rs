@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::super::roster::{Lives, Roster};
 use super::super::spool::Spool;
-use super::super::{AuthenticatedUser, Counts, FlockRun, Surroundings};
+use super::super::{AuthenticatedUser, Counts, FlockRun, Surroundings, UserOrigin};
 use super::*;
 
 /// What a scripted business does next.
@@ -96,6 +96,7 @@ fn run(restart: bool) -> Arc<FlockRun> {
             spool: Some(Arc::new(Spool::create(None, 1 << 20).unwrap())),
             profile: LogProfile::Production,
             seed: 7,
+            locator: None,
         }),
     })
 }
@@ -107,6 +108,7 @@ fn monkey(run: &Arc<FlockRun>, name: &str) -> Arc<Monkey> {
         gidnumber: None,
         groups: [].into(),
         token: SecretString::from("gt-key.secret"),
+        origin: UserOrigin::Local,
     };
     Arc::new(Monkey::new(run.clone(), user))
 }

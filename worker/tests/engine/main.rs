@@ -6,5 +6,6 @@ mod flocks;
 mod gafaelfawr;
 mod http_runner;
 mod leader;
+mod muster;
 mod service;
 mod sessions;
