@@ -1,5 +1,6 @@
 //! What a worker must be told. [`crate::Worker::build`] takes it; where it comes from is the caller's business.
 
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub struct WorkerConfig {
     pub discovery: Option<ServiceDiscovery>,
     /// What becomes of what monkeys log.
     pub monkey_logs: MonkeyLogs,
+    /// Environment variables that git gets, besides those that keep it from asking questions.
+    pub git_environment: Vec<(OsString, OsString)>,
     /// Whether to look at what the process uses. A simulation does not, so that it repeats itself.
     pub measures_process: bool,
     /// What decides every random choice, the session's name included: another one for each run of a process.
@@ -91,6 +94,7 @@ impl WorkerConfig {
             tokens: TokenSource::Local,
             discovery: None,
             monkey_logs: MonkeyLogs::default(),
+            git_environment: git_environment(std::env::vars_os()),
             measures_process: true,
             seed,
         }
@@ -170,5 +174,67 @@ impl WorkerConfig {
             instance_id: Some(self.instance_id.clone()),
             replica_count: self.replica_count,
         }
+    }
+}
+
+/// Variables that git gets, and what they are when nobody has set them.
+const GIT_BASICS: [(&str, &str); 2] = [("PATH", "/bin:/usr/bin"), ("LANG", "C.UTF-8")];
+
+/// Beginnings of variables of git that it does not get: they lead to another repository or configuration, ask somebody
+/// for a password, or make it say more than may be logged.
+const GIT_UNWANTED: [&str; 14] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_ASKPASS",
+    "GIT_CEILING_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_CURL_VERBOSE",
+    "GIT_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_TRACE",
+    "GIT_WORK_TREE",
+];
+
+/// Returns what git gets of an environment, so that nothing else of it, secrets least of all, is there for it to show.
+fn git_environment(all: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
+    let basics = GIT_BASICS.map(|(name, value)| (name.into(), value.into()));
+    let mut chosen: Vec<(OsString, OsString)> = basics.into();
+    for (name, value) in all {
+        if let Some(basic) = chosen[..GIT_BASICS.len()].iter_mut().find(|basic| basic.0 == name) {
+            basic.1 = value;
+        } else if is_for_git(&name) {
+            chosen.push((name, value));
+        }
+    }
+    chosen
+}
+
+fn is_for_git(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with("GIT_") && !GIT_UNWANTED.iter().any(|unwanted| name.starts_with(unwanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn git_gets_nothing_of_the_environment_but_what_it_needs() {
+        let all = [
+            ("PATH", "/opt/bin"),
+            ("MOBU_GAFAELFAWR_TOKEN", "gt-key.secret"),
+            ("HOME", "/home/me"),
+            ("GIT_SSL_CAINFO", "/ca.pem"),
+            ("GIT_DIR", "/elsewhere"),
+            ("GIT_CONFIG_COUNT", "1"),
+            ("GIT_TRACE_CURL", "1"),
+        ];
+        let chosen = git_environment(all.map(|(name, value)| (name.into(), value.into())).into_iter());
+        let wanted = [("PATH", "/opt/bin"), ("LANG", "C.UTF-8"), ("GIT_SSL_CAINFO", "/ca.pem")];
+        assert_eq!(chosen, wanted.map(|(name, value)| (name.into(), value.into())));
     }
 }

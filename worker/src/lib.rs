@@ -102,6 +102,7 @@ impl Worker {
             profile: logs.profile,
             seed: config.seed,
             locator,
+            git_environment: config.git_environment.clone(),
         });
         let admin = config.http_bind.map(bind).transpose()?;
         Ok(Self {

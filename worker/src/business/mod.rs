@@ -1,6 +1,7 @@
 //! What monkeys do: the trait, and one file per business. A new one is a file, and a line in [`registry`].
 
 mod empty_loop;
+mod git_lfs;
 mod http_runner;
 mod muster;
 pub(crate) mod registry;

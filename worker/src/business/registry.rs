@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use super::Business;
 use super::empty_loop::EmptyLoop;
+use super::git_lfs::GitLfs;
 use super::http_runner::HttpRunner;
 use super::muster::Muster;
 use super::unavailable::Unavailable;
@@ -21,8 +22,11 @@ pub(crate) fn start(monkey: &Arc<Monkey>, tasks: &mut JoinSet<()>) {
             live(monkey, tasks, move |monkey| HttpRunner::new(options.clone(), monkey));
         }
         BusinessOptions::Muster(_) => live(monkey, tasks, |_| Muster::default()),
-        BusinessOptions::GitLfs(_)
-        | BusinessOptions::TapQueryRunner(_)
+        BusinessOptions::GitLfs(options) => {
+            let options = options.clone();
+            live(monkey, tasks, move |monkey| GitLfs::new(options.clone(), monkey));
+        }
+        BusinessOptions::TapQueryRunner(_)
         | BusinessOptions::TapQuerySetRunner(_)
         | BusinessOptions::SiaQuerySetRunner(_)
         | BusinessOptions::NubladoPythonLoop(_)

@@ -1,6 +1,7 @@
 //! The services that a replica talks to, one file each, and what they have in common.
 
 pub(crate) mod gafaelfawr;
+pub(crate) mod git;
 pub(crate) mod http;
 pub(crate) mod muster;
 pub(crate) mod repertoire;

@@ -7,6 +7,7 @@ pub(crate) mod spool;
 pub(crate) mod stop;
 pub(crate) mod task;
 
+use std::ffi::OsString;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -75,6 +76,8 @@ pub(crate) struct Surroundings {
     pub(crate) seed: u64,
     /// Where services are; `None` if nothing says so.
     pub(crate) locator: Option<Arc<Locator>>,
+    /// What git gets of the process's environment.
+    pub(crate) git_environment: Vec<(OsString, OsString)>,
 }
 
 /// What all monkeys of one run of a flock share.

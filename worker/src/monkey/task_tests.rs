@@ -97,6 +97,7 @@ fn run(restart: bool) -> Arc<FlockRun> {
             profile: LogProfile::Production,
             seed: 7,
             locator: None,
+            git_environment: Vec::new(),
         }),
     })
 }

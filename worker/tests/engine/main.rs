@@ -4,6 +4,7 @@
 mod admin;
 mod flocks;
 mod gafaelfawr;
+mod git_lfs;
 mod http_runner;
 mod leader;
 mod muster;

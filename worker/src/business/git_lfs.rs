@@ -1,0 +1,64 @@
+//! `GitLFS`: stores a file with Git LFS, and reads it back into another clone.
+
+mod check;
+
+use std::sync::Arc;
+
+use mobu_fleet::domain::business::GitLfsOptions;
+use mobu_fleet::runtime::clock;
+
+use self::check::{Check, CheckError};
+use super::{Business, IterationError};
+use crate::client::git::GitError;
+use crate::monkey::Monkey;
+
+/// A monkey that stores and reads files with Git LFS.
+#[derive(Debug)]
+pub(super) struct GitLfs {
+    options: Arc<GitLfsOptions>,
+    random: fastrand::Rng,
+}
+
+impl GitLfs {
+    pub(super) fn new(options: Arc<GitLfsOptions>, monkey: &Monkey) -> Self {
+        Self {
+            options,
+            random: monkey.random(),
+        }
+    }
+}
+
+impl Business for GitLfs {
+    async fn startup(&mut self, _: &Monkey) -> Result<(), IterationError> {
+        Ok(())
+    }
+
+    async fn execute(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
+        monkey.info("Running Git-LFS check...");
+        let begun = clock::now();
+        let payload = uuid::Builder::from_random_bytes(self.random.u128(..).to_ne_bytes())
+            .into_uuid()
+            .simple()
+            .to_string();
+        let check = Check::prepare(monkey, &self.options, payload).map_err(failed)?;
+        // Boxed, because it needs more room than all the rest of a monkey, and only while it is under way.
+        let outcome = Box::pin(check.run()).await;
+        check.tidy_up().await;
+        outcome.map_err(failed)?;
+        let seconds = begun.elapsed().as_secs_f64();
+        monkey.info(&format!("...Git-LFS check finished after {seconds}s"));
+        Ok(())
+    }
+}
+
+fn failed(error: CheckError) -> IterationError {
+    let kind = match &error {
+        CheckError::Git(GitError::Stopped(stopped)) => return IterationError::Stopped(*stopped),
+        CheckError::WriteUrl { .. } => return IterationError::fatal("configuration", error),
+        CheckError::Git(GitError::TimedOut { .. }) => "timeout",
+        CheckError::Git(_) => "git",
+        CheckError::File { .. } => "file",
+        CheckError::Comparison { .. } => "comparison",
+    };
+    IterationError::retry(kind, error)
+}

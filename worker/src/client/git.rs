@@ -1,0 +1,344 @@
+//! Git, as a subprocess: it never asks anybody, reads nobody's configuration, and ends in time or with its whole family.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use url::Url;
+
+use super::shown::{plain, shown_url};
+use crate::monkey::{Monkey, Stopped};
+
+/// How long a command may take. Each of ours is a matter of a second; a service that never answers must not keep a monkey.
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+/// How long to wait for a killed command to be gone.
+const GRACE: Duration = Duration::from_secs(5);
+/// How many bytes of each output are kept, those at its end: there it says what went wrong.
+const KEPT: usize = 2048;
+
+/// Runs git for one monkey.
+#[derive(Debug)]
+pub(crate) struct Git<'a> {
+    pub(crate) monkey: &'a Monkey,
+    /// The only configuration that it reads besides that of a repository.
+    pub(crate) config: PathBuf,
+    /// What it takes for the user's home, so that nothing of a real one is found.
+    pub(crate) home: PathBuf,
+    /// How long a command may take.
+    pub(crate) limit: Duration,
+}
+
+/// Why a command did not do what it should. Never says the user's token.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GitError {
+    /// The monkey was told to stop.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// It does not even start.
+    #[error("cannot run `{command}`")]
+    Unstartable {
+        /// What was to be run.
+        command: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// It took too long and was killed.
+    #[error("`{command}` in {directory} did not end within {limit:?}\n{output}")]
+    TimedOut {
+        /// What was run.
+        command: String,
+        /// Where.
+        directory: String,
+        /// How long it may take.
+        limit: Duration,
+        /// What it said.
+        output: Output,
+    },
+    /// It failed.
+    #[error("`{command}` in {directory} failed with {status}\n{output}")]
+    Failed {
+        /// What was run.
+        command: String,
+        /// Where.
+        directory: String,
+        /// Its exit code, or what killed it.
+        status: ExitStatus,
+        /// What it said.
+        output: Output,
+    },
+}
+
+/// The ends of what a command said, without the token.
+#[derive(Debug)]
+pub(crate) struct Output {
+    stdout: String,
+    stderr: String,
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "stdout: {}\nstderr: {}",
+            self.stdout.trim_end(),
+            self.stderr.trim_end()
+        )
+    }
+}
+
+impl Git<'_> {
+    /// Runs a command to its end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it kills the command and whatever that has started.
+    pub(crate) async fn run(&self, directory: &Path, arguments: &[&str]) -> Result<(), GitError> {
+        if self.monkey.is_stopping() {
+            return Err(Stopped.into());
+        }
+        let token = &self.monkey.user().token;
+        let command = || shown_command(arguments, token);
+        let mut running =
+            Running::start(self.command(directory, arguments)).map_err(|source| GitError::Unstartable {
+                command: command(),
+                source,
+            })?;
+        let ended = self
+            .monkey
+            .unless_stopped(tokio::time::timeout(self.limit, running.finish()))
+            .await;
+        let directory = || directory.display().to_string();
+        match ended {
+            Ok(Ok(Ok(status))) if status.success() => Ok(()),
+            Ok(Ok(Ok(status))) => Err(GitError::Failed {
+                command: command(),
+                directory: directory(),
+                status,
+                output: running.output(token),
+            }),
+            Ok(Ok(Err(source))) => Err(GitError::Unstartable {
+                command: command(),
+                source,
+            }),
+            Ok(Err(_)) => {
+                running.end().await;
+                Err(GitError::TimedOut {
+                    command: command(),
+                    directory: directory(),
+                    limit: self.limit,
+                    output: running.output(token),
+                })
+            }
+            Err(stopped) => {
+                running.end().await;
+                Err(stopped.into())
+            }
+        }
+    }
+
+    fn command(&self, directory: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new("git");
+        command
+            .args(arguments)
+            .current_dir(directory)
+            .env_clear()
+            .envs(self.monkey.surroundings().git_environment.iter().cloned())
+            .env("HOME", &self.home)
+            .env("GIT_CONFIG_GLOBAL", &self.config)
+            .env("GIT_CONFIG_SYSTEM", OsString::new())
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Git does its work in children of its own, such as git-lfs. In one group, they can be ended together.
+            .process_group(0)
+            .kill_on_drop(true);
+        command
+    }
+}
+
+/// A command and what it says.
+struct Running {
+    child: Child,
+    /// Its process group; `None` once it has been waited for, when the number may belong to somebody else.
+    group: Option<Pid>,
+    stdout: Tail<ChildStdout>,
+    stderr: Tail<ChildStderr>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> std::io::Result<Self> {
+        let mut child = command.spawn()?;
+        let stdout = child.stdout.take().expect("its output was asked for");
+        let stderr = child.stderr.take().expect("its errors were asked for");
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Ok(Self {
+            group: id.and_then(Pid::from_raw),
+            child,
+            stdout: Tail::new(stdout),
+            stderr: Tail::new(stderr),
+        })
+    }
+
+    /// Waits until nobody can say anything any more, and then for the command itself: as long as it has not been waited
+    /// for, its group's number is its own.
+    async fn finish(&mut self) -> std::io::Result<ExitStatus> {
+        let (stdout, stderr) = tokio::join!(self.stdout.read(), self.stderr.read());
+        stdout.and(stderr)?;
+        let status = self.child.wait().await?;
+        self.group = None;
+        Ok(status)
+    }
+
+    /// Kills the command with all that it has started, and waits until they are gone, so that their files can go, too.
+    async fn end(&mut self) {
+        self.kill();
+        let gone = tokio::time::timeout(GRACE, self.finish()).await;
+        if !matches!(gone, Ok(Ok(_))) {
+            tracing::warn!("a killed git command is still there");
+        }
+    }
+
+    fn kill(&self) {
+        if let Some(group) = self.group
+            && let Err(error) = kill_process_group(group, Signal::KILL)
+        {
+            tracing::debug!(error = %error, "a git command cannot be killed");
+        }
+    }
+
+    fn output(&self, token: &SecretString) -> Output {
+        Output {
+            stdout: self.stdout.shown(token),
+            stderr: self.stderr.shown(token),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The end of what comes out of a pipe.
+struct Tail<R> {
+    source: R,
+    kept: Vec<u8>,
+    is_cut: bool,
+}
+
+impl<R: AsyncRead + Unpin> Tail<R> {
+    const fn new(source: R) -> Self {
+        Self {
+            source,
+            kept: Vec::new(),
+            is_cut: false,
+        }
+    }
+
+    async fn read(&mut self) -> std::io::Result<()> {
+        let mut chunk = [0; KEPT];
+        loop {
+            let count = self.source.read(&mut chunk).await?;
+            if count == 0 {
+                return Ok(());
+            }
+            self.keep(&chunk[..count]);
+        }
+    }
+
+    fn keep(&mut self, chunk: &[u8]) {
+        self.kept.extend_from_slice(chunk);
+        if let Some(surplus) = self.kept.len().checked_sub(KEPT)
+            && surplus > 0
+        {
+            self.kept.drain(..surplus);
+            self.is_cut = true;
+        }
+    }
+
+    fn shown(&self, token: &SecretString) -> String {
+        if !self.is_cut {
+            return plain(&self.kept, token);
+        }
+        // The cut may have gone through a token: its rest would not be recognised.
+        let doubtful = token.expose_secret().len().min(self.kept.len());
+        format!("…{}", plain(&self.kept[doubtful..], token))
+    }
+}
+
+/// Returns a command for people: what has blanks is quoted, and what may be secret left out.
+fn shown_command(arguments: &[&str], token: &SecretString) -> String {
+    let mut text = "git".to_owned();
+    for argument in arguments {
+        let shown = match Url::parse(argument) {
+            Ok(url) if !url.username().is_empty() || url.password().is_some() => shown_url(&url),
+            _ => (*argument).to_owned(),
+        };
+        text.push(' ');
+        if shown.is_empty() || shown.contains(char::is_whitespace) {
+            text.push('"');
+            text.extend(shown.escape_debug());
+            text.push('"');
+        } else {
+            text.push_str(&shown);
+        }
+    }
+    plain(text.as_bytes(), token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_shown_without_secrets() {
+        let token = SecretString::from("gt-key.secret");
+        let shown = shown_command(
+            &[
+                "commit",
+                "-am",
+                "two words",
+                "",
+                "https://a:b@example.org/x",
+                "gt-key.secret",
+            ],
+            &token,
+        );
+        assert_eq!(
+            shown,
+            "git commit -am \"two words\" \"\" https://example.org/x gt-key.***"
+        );
+    }
+
+    #[test]
+    fn of_a_long_output_the_end_is_kept_and_no_half_of_a_token() {
+        let token = SecretString::from("gt-key.secret");
+        let mut tail = Tail::new(tokio::io::empty());
+        let text = format!("gt-key.secret{}", "x".repeat(KEPT - 6));
+        for chunk in text.as_bytes().chunks(100) {
+            tail.keep(chunk);
+        }
+        let shown = tail.shown(&token);
+        assert!(
+            !shown.contains("secret") && shown.starts_with('…') && shown.ends_with("xxx"),
+            "{shown}"
+        );
+        assert!(tail.kept.len() == KEPT);
+    }
+
+    #[test]
+    fn a_short_output_is_kept_whole() {
+        let mut tail = Tail::new(tokio::io::empty());
+        tail.keep(b"fatal: gt-key.secret\n");
+        assert_eq!(tail.shown(&SecretString::from("gt-key.secret")), "fatal: gt-key.***\n");
+    }
+}
