@@ -202,7 +202,7 @@ impl DesiredState {
     /// Brings together what two parts of a fleet know, when the state log cannot say what came last.
     ///
     /// `self` is what the leader holds, `other` what somebody else knows. Per flock the newer generation wins; a stop
-    /// wins over a generation that is not newer. The revision is above both, so that everybody takes the result.
+    /// wins over an older generation. The revision is above both, so that everybody takes the result.
     #[must_use]
     pub fn merge(&self, other: &Self) -> Self {
         let mut merged = Self {
@@ -227,12 +227,17 @@ impl DesiredState {
             let mut kept = flock.clone();
             if let Some(known) = merged.flocks.remove(name) {
                 let refresh = known.refresh_generation.max(flock.refresh_generation);
+                let is_fork = known.generation == flock.generation && known.config != flock.config;
                 kept = if flock.generation >= known.generation {
                     kept
                 } else {
                     known
                 };
                 kept.refresh_generation = refresh;
+                if is_fork {
+                    // One number stands for two configurations: only a new one makes every replica run the same.
+                    (kept.generation, kept.refresh_generation) = (merged.revision, merged.revision);
+                }
             }
             merged.flocks.insert(name.clone(), kept);
         }
@@ -493,6 +498,18 @@ mod tests {
             assert_eq!(merged.flocks["b"].refresh_generation, Revision(4));
             assert_eq!(merged.stopped["a"].revision, Revision(3));
         }
+    }
+
+    #[test]
+    fn two_configurations_under_one_number_get_a_new_one() {
+        let ours = after(&DesiredState::default(), &start(config("a", 1)));
+        let theirs = after(&DesiredState::default(), &start(config("a", 2)));
+        let merged = ours.merge(&theirs);
+        assert_eq!(merged.flocks["a"].config, config("a", 1), "the leader's");
+        assert_eq!(
+            (merged.revision, merged.flocks["a"].generation),
+            (Revision(2), Revision(2))
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::desired::{Change, DesiredState};
 use super::ids::{Epoch, Owner, RequestId, Revision};
-use super::messages::{EntryKind, LogEntry, Source, Standing};
+use super::messages::{EntryKind, LogEntry, ReadEntry, Source, Standing};
 
 /// How many accepted changes a view remembers.
 pub const HISTORY_KEPT: usize = 100;
@@ -49,6 +49,8 @@ pub struct PastChange {
 pub struct View {
     fence: Option<(Epoch, Owner)>,
     state: Option<Held>,
+    /// The revision of the newest state that counts, if it cannot be read.
+    unreadable: Option<Revision>,
     request_ids: Arc<VecDeque<(RequestId, Revision)>>,
     history: VecDeque<PastChange>,
 }
@@ -65,6 +67,25 @@ pub struct Held {
 }
 
 impl View {
+    /// Takes the next entry of the log, as far as it could be read.
+    pub fn fold_read(&mut self, offset: u64, entry: ReadEntry) -> Verdict {
+        match entry {
+            ReadEntry::Whole(entry) => self.fold(offset, entry),
+            ReadEntry::Unreadable { header, .. } => {
+                let fence = (header.epoch, header.owner);
+                if self.fence.as_ref().is_some_and(|last| fence < *last) {
+                    return Verdict::Ignored;
+                }
+                self.fence = Some(fence);
+                if header.kind.is_some_and(|kind| kind == "claim") {
+                    return Verdict::Claimed;
+                }
+                self.unreadable = Some(header.revision);
+                Verdict::State
+            }
+        }
+    }
+
     /// Takes the next entry of the log.
     pub fn fold(&mut self, offset: u64, entry: LogEntry) -> Verdict {
         let fence = (entry.epoch, entry.owner.clone());
@@ -88,6 +109,7 @@ impl View {
                     source: entry.source,
                     at: entry.at,
                 });
+                self.unreadable = None;
                 self.state = Some(Held {
                     state: Arc::new(state),
                     standing,
@@ -113,6 +135,12 @@ impl View {
     /// The state that counts, if the log has one.
     pub fn held(&self) -> Option<&Held> {
         self.state.as_ref()
+    }
+
+    /// The revision of the newest state that counts, if this version cannot read it. Then [`Self::held`] is older: nobody may
+    /// act on it, or lead from it.
+    pub fn unreadable(&self) -> Option<Revision> {
+        self.unreadable
     }
 
     /// The last requests and the revision that each led to, oldest first: at most 256.
@@ -199,6 +227,20 @@ mod tests {
         assert_eq!(view.fold(1, entry(2, 3, None)), Verdict::Ignored);
         assert_eq!(view.fold(2, entry(2, 3, Some(7))), Verdict::Ignored);
         assert_eq!(view.fold(3, entry(2, 9, Some(1))), Verdict::State);
+    }
+
+    #[test]
+    fn an_entry_of_a_newer_version_counts_though_it_cannot_be_read() {
+        let mut view = View::default();
+        view.fold(0, entry(1, 1, Some(1)));
+        let newer =
+            br#"{"schema": 2, "epoch": 2, "owner": "0", "kind": "state", "revision": 2, "state": {"flocks": 7}}"#;
+        let verdict = view.fold_read(1, LogEntry::read(newer).unwrap());
+        assert_eq!((verdict, view.unreadable()), (Verdict::State, Some(Revision(2))));
+        assert_eq!(view.fold(2, entry(1, 1, Some(3))), Verdict::Ignored, "its fence holds");
+        assert_eq!(view.fold(3, entry(3, 1, Some(3))), Verdict::State);
+        assert_eq!(view.unreadable(), None);
+        assert!(LogEntry::read(b"{}").is_err());
     }
 
     /// A log as coordinators write it that depose each other all the time: anybody may append a claim above any

@@ -162,14 +162,10 @@ macro_rules! number {
         pub struct $type(pub u64);
 
         impl $type {
-            /// Returns the number that follows.
-            ///
-            /// # Panics
-            ///
-            /// Never in practice: 2^64 changes would take longer than the universe has had.
+            /// Returns the number that follows; 2^64 - 1 has none and stays.
             #[must_use]
             pub const fn next(self) -> Self {
-                Self(self.0 + 1)
+                Self(self.0.saturating_add(1))
             }
         }
 

@@ -47,16 +47,16 @@ pub trait Wire: Serialize + DeserializeOwned {
                 ours: Self::KIND,
             });
         }
-        match serde_json::from_slice(payload) {
-            Ok(message) => Ok(message),
-            Err(error) => match serde_json::from_slice::<SchemaOnly>(payload) {
-                Ok(SchemaOnly { schema }) if schema > SCHEMA => Err(WireError::Schema { theirs: schema }),
-                _ => Err(WireError::Malformed {
-                    kind: Self::KIND,
-                    reason: error.to_string(),
-                }),
-            },
+        // First, because a newer schema may well parse, and mean something else.
+        if let Ok(SchemaOnly { schema }) = serde_json::from_slice(payload)
+            && schema > SCHEMA
+        {
+            return Err(WireError::Schema { theirs: schema });
         }
+        serde_json::from_slice(payload).map_err(|error| WireError::Malformed {
+            kind: Self::KIND,
+            reason: error.to_string(),
+        })
     }
 }
 
@@ -194,6 +194,50 @@ pub struct LogEntry {
     pub source: Source,
     /// When it was accepted; for display alone.
     pub at: Timestamp,
+}
+
+/// What every version can read of an entry: enough to know whether it counts.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct EntryHeader {
+    /// Reign that it belongs to.
+    pub epoch: Epoch,
+    /// Coordinator session that appended it.
+    pub owner: Owner,
+    /// Claim or state; anything else is taken for a state that cannot be read.
+    #[serde(default)]
+    pub kind: Option<serde_json::Value>,
+    /// Revision of the state.
+    #[serde(default)]
+    pub revision: Revision,
+}
+
+/// An entry as far as this version can read it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReadEntry {
+    /// All of it.
+    Whole(LogEntry),
+    /// Its header alone: it is a newer version's. It still counts as the header says, or readers would disagree.
+    Unreadable {
+        /// What could be read.
+        header: EntryHeader,
+        /// Why the rest could not.
+        reason: String,
+    },
+}
+
+impl LogEntry {
+    /// Reads an entry as far as possible.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] if it is no entry of any version.
+    pub fn read(payload: &[u8]) -> Result<ReadEntry, WireError> {
+        Self::decode("", payload).map(ReadEntry::Whole).or_else(|error| {
+            let header = serde_json::from_slice(payload).map_err(|_| error.clone())?;
+            let reason = error.to_string();
+            Ok(ReadEntry::Unreadable { header, reason })
+        })
+    }
 }
 
 /// Coordinator to everybody, every 2 s and after each change: what is newest, and where the log has it.

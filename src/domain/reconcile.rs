@@ -29,7 +29,8 @@ pub enum Step {
 
 /// Returns what to do so that `actual` becomes what `desired` asks for. Stops come first: they free what starts may need.
 ///
-/// Never replays: only where things stand matters, so lost, doubled and reordered states change nothing. A flock that
+/// The state is authoritative, so that a generation that is merely another one is restarted too; whoever calls this has made sure
+/// that the state is not an older one. Never replays: only where things stand matters, so lost, doubled and reordered states change nothing. A flock that
 /// starts adopts the refresh generation, for it begins with a fresh clone anyway.
 pub fn reconcile(desired: &DesiredState, actual: &BTreeMap<FlockName, ActualFlock>) -> Vec<Step> {
     let unwanted = actual.keys().filter(|name| !desired.flocks.contains_key(*name));
@@ -37,7 +38,7 @@ pub fn reconcile(desired: &DesiredState, actual: &BTreeMap<FlockName, ActualFloc
     for (name, wanted) in &desired.flocks {
         match actual.get(name) {
             None => steps.push(Step::Start(name.clone())),
-            Some(runs) if runs.generation < wanted.generation => steps.push(Step::Restart(name.clone())),
+            Some(runs) if runs.generation != wanted.generation => steps.push(Step::Restart(name.clone())),
             Some(runs) if runs.refresh_generation < wanted.refresh_generation => {
                 steps.push(Step::Refresh(name.clone()));
             }
@@ -128,10 +129,11 @@ mod tests {
         }
 
         #[test]
-        fn an_older_generation_never_restarts_what_runs(generation in 2_u64..9) {
-            let desired = desired(&BTreeMap::from([(0, (generation - 1, 0))]));
-            let actual = BTreeMap::from([(name(0), ActualFlock { generation: Revision(generation), refresh_generation: Revision(generation) })]);
-            prop_assert!(reconcile(&desired, &actual).is_empty());
+        fn any_other_generation_restarts_what_runs(wanted in 1_u64..9, runs in 1_u64..9) {
+            let desired = desired(&BTreeMap::from([(0, (wanted, 0))]));
+            let actual = BTreeMap::from([(name(0), ActualFlock { generation: Revision(runs), refresh_generation: Revision(runs) })]);
+            let expected = if wanted == runs { vec![] } else { vec![Step::Restart(name(0))] };
+            prop_assert_eq!(reconcile(&desired, &actual), expected);
         }
     }
 }

@@ -19,7 +19,8 @@ pub struct Oddities {
 
 impl Oddities {
     /// Takes note of a message on `place` that cannot be used, and logs the first of its kind with its beginning.
-    pub fn note(&mut self, place: &'static str, reason: &dyn std::error::Error, payload: &[u8]) {
+    /// Returns whether it is the first.
+    pub fn note(&mut self, place: &'static str, reason: &dyn std::fmt::Display, payload: &[u8]) -> bool {
         self.total += 1;
         let mut kind = format!("{place}: {reason}");
         if !self.counts.contains_key(&kind) && self.counts.len() >= KINDS {
@@ -34,6 +35,7 @@ impl Oddities {
                 "a message on {place} cannot be used: {reason}; it begins with \"{shown}\""
             );
         }
+        *count == 1
     }
 
     /// Returns how many there were.

@@ -130,8 +130,13 @@ async fn accept(api: &Api, wish: Wish, delivery: &str) -> Result<(), ApiError> {
         return Err(ChangeError::Overloaded.into());
     };
     let (fleet, delivery) = (api.fleet.clone(), delivery.to_owned());
+    let drain = api.tasks.drain_token();
     let refreshing = async move {
-        refresh(&fleet, wish, &delivery).await;
+        tokio::select! {
+            () = refresh(&fleet, wish, &delivery) => {}
+            // Whoever leads next knows nothing of it: only GitHub can bring it back.
+            () = drain.cancelled() => give_up(&delivery),
+        }
         drop(room);
     };
     drop(api.tasks.spawn(TaskKind::Expendable, "github refresh", refreshing));
@@ -166,6 +171,10 @@ async fn refresh(fleet: &Fleet, wish: Wish, delivery: &str) {
         );
         tokio::time::sleep(wait).await;
     }
+    give_up(delivery);
+}
+
+fn give_up(delivery: &str) {
     warn!(
         github_app = "refresh",
         github_delivery = delivery,

@@ -8,12 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use mobu_fleet::domain::ids::Owner;
 use mobu_fleet::domain::messages::{
-    Announcement, Answer, CoordinatorReport, LogEntry, Query, Report, SCHEMA, Wire as _,
+    Announcement, Answer, CoordinatorReport, LogEntry, Query, ReadEntry, Report, SCHEMA, Wire as _,
 };
 use mobu_fleet::link::oddities::Oddities;
 use mobu_fleet::link::{Address, Inbox, Link, LinkError, Message, RequestDelivery};
 use mobu_fleet::runtime::backoff::Backoff;
 use mobu_fleet::runtime::clock::{Instant, now};
+use mobu_fleet::runtime::process::chain;
 use mobu_fleet::runtime::tasks::{TaskKind, Tasks};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -128,8 +129,8 @@ impl Actor {
                 result = finished(&mut self.opening) => Event::Opened(result),
                 _ = ticks.tick() => Event::Tick,
                 arrival = arrival(&mut self.wire) => Event::Arrived(arrival),
-                call = self.calls.recv() => Event::Call(call),
                 () = tokio::time::sleep_until(self.retry_at), if self.wire.is_none() && self.opening.is_none() => Event::Retry,
+                call = self.calls.recv() => Event::Call(call),
             };
             match event {
                 Event::Drain | Event::Call(None) => break,
@@ -141,6 +142,8 @@ impl Actor {
 
     /// Lets the change that is under way come to its end, then gives the lock up.
     async fn drain(mut self) {
+        let effects = self.state.drain(now());
+        self.perform(effects);
         let finish = async {
             while self.state.is_writing() {
                 let event = tokio::select! {
@@ -197,7 +200,7 @@ impl Actor {
                 Vec::new()
             }
             Event::Appended(Err(error)) | Event::Locked(Err(error)) | Event::TakesRequests(Err(error)) => {
-                vec![Effect::End(described(&error))]
+                vec![Effect::End(chain(&error))]
             }
             Event::Arrived(arrival) => self.arrived(arrival, at),
             Event::Call(Some(call)) => self.call(call, at),
@@ -214,7 +217,7 @@ impl Actor {
     fn failed(&mut self, error: &LinkError) {
         let wait = self.backoff.next_wait();
         self.retry_at = now() + wait;
-        let reason = described(error);
+        let reason = chain(error);
         if error.needs_attention() {
             error!(error = reason, "{reason}; somebody must act; trying again in {wait:?}");
         } else {
@@ -226,8 +229,13 @@ impl Actor {
 
     fn arrived(&mut self, arrival: Arrival, at: Instant) -> Vec<Effect> {
         match arrival {
-            Arrival::Entry(record) => match LogEntry::decode("", &record.payload) {
-                Ok(entry) => self.state.record(record.offset, entry, at),
+            Arrival::Entry(record) => match LogEntry::read(&record.payload) {
+                Ok(entry) => {
+                    if let ReadEntry::Unreadable { reason, .. } = &entry {
+                        self.oddities.note("the state log", reason, &record.payload);
+                    }
+                    self.state.record(record.offset, entry, at)
+                }
                 Err(error) => {
                     self.oddities.note("the state log", &error, &record.payload);
                     Vec::new()
@@ -278,7 +286,14 @@ impl Actor {
                 }
                 _ => self.state.told(answer, at),
             },
-            Err(error) => self.dead(message, "the answers", &error),
+            Err(error) => {
+                let about_state = message.correlation_id.as_deref().is_some_and(is_state_query);
+                let mut effects = self.dead(message, "the answers", &error);
+                if about_state {
+                    effects.extend(self.state.told_unreadable(at));
+                }
+                effects
+            }
         }
     }
 
@@ -475,9 +490,9 @@ impl Actor {
     }
 
     /// Keeps a message that cannot be used as a dead letter, if this coordinator leads: one copy is enough.
-    fn dead(&mut self, message: Message, place: &'static str, error: &dyn std::error::Error) -> Vec<Effect> {
-        self.oddities.note(place, error, &message.payload);
-        if self.state.is_leading() {
+    fn dead(&mut self, message: Message, place: &'static str, error: &dyn std::fmt::Display) -> Vec<Effect> {
+        // One of each kind: a replica of another version sends the same every second, and would push the requests out.
+        if self.oddities.note(place, error, &message.payload) && self.state.is_leading() {
             let reason: String = format!("on {place}: {error}").chars().take(300).collect();
             self.post(Address::Dead { reason }, message);
         }
@@ -523,17 +538,6 @@ async fn arrival(wire: &mut Option<Box<Wire>>) -> Arrival {
         Some(wire) => wire.next().await,
         None => std::future::pending().await,
     }
-}
-
-/// Returns the message of an error and of all that caused it.
-fn described(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use mobu_fleet::domain::desired::{Change, DesiredState};
 use mobu_fleet::domain::fold::{Held, Verdict, View};
 use mobu_fleet::domain::ids::{Epoch, InstanceId, Owner, RequestId, Revision, SessionId};
-use mobu_fleet::domain::messages::{EntryKind, LogEntry, REQUEST_IDS_KEPT, SCHEMA, Source, Standing, Wire};
+use mobu_fleet::domain::messages::{EntryKind, LogEntry, REQUEST_IDS_KEPT, ReadEntry, SCHEMA, Source, Standing, Wire};
 use mobu_fleet::link::MAX_PAYLOAD;
 use mobu_fleet::runtime::clock::Instant;
 
@@ -77,9 +77,11 @@ pub enum ReignEvent {
     Record {
         /// Where.
         offset: u64,
-        /// Which.
-        entry: Box<LogEntry>,
+        /// Which, as far as it can be read.
+        entry: Box<ReadEntry>,
     },
+    /// Somebody has said what they know, in words of a newer version.
+    ToldUnreadable,
     /// The lock was asked for.
     Lock {
         /// Whether this session holds it.
@@ -279,6 +281,7 @@ impl Reign {
     pub fn handle(&mut self, event: ReignEvent, now: Instant) -> Vec<ReignEffect> {
         match event {
             ReignEvent::Record { offset, entry } => self.record(offset, *entry, now),
+            ReignEvent::ToldUnreadable => self.told_unreadable(),
             ReignEvent::Lock { held } => self.lock(held, now),
             ReignEvent::Confirmed => self.confirmed(now),
             ReignEvent::Told {
@@ -292,10 +295,13 @@ impl Reign {
         }
     }
 
-    fn record(&mut self, offset: u64, entry: LogEntry, now: Instant) -> Vec<ReignEffect> {
+    fn record(&mut self, offset: u64, entry: ReadEntry, now: Instant) -> Vec<ReignEffect> {
         self.last_record = now;
-        let (ours, seq, kind) = (entry.owner == self.owner, entry.seq, entry.kind);
-        let verdict = self.view.fold(offset, entry);
+        let (ours, seq, kind) = match &entry {
+            ReadEntry::Whole(entry) => (entry.owner == self.owner, entry.seq, Some(entry.kind)),
+            ReadEntry::Unreadable { .. } => (false, 0, None),
+        };
+        let verdict = self.view.fold_read(offset, entry);
         match (&mut self.phase, verdict, ours) {
             (Phase::Claiming { .. }, Verdict::Ignored, true) => {
                 // Somebody else claimed first. Read on, and try again once it is quiet.
@@ -305,7 +311,7 @@ impl Reign {
                 };
                 Vec::new()
             }
-            (Phase::Claiming { .. }, _, true) if kind == EntryKind::Claim => self.ask_first(now),
+            (Phase::Claiming { .. }, _, true) if kind == Some(EntryKind::Claim) => self.ask_first(now),
             (
                 Phase::Writing {
                     seq: written, echoed, ..
@@ -336,6 +342,12 @@ impl Reign {
             return Vec::new();
         };
         *waiting = !held;
+        if let (Some(revision), true) = (self.view.unreadable(), held) {
+            // To lead from an older state would take back what a newer version accepted.
+            return vec![ReignEffect::End(format!(
+                "revision {revision} was written by a newer version than this one, which cannot lead from it"
+            ))];
+        }
         if held { vec![self.claim(now)] } else { Vec::new() }
     }
 
@@ -415,6 +427,15 @@ impl Reign {
         if everybody { self.believe(now) } else { Vec::new() }
     }
 
+    fn told_unreadable(&mut self) -> Vec<ReignEffect> {
+        let Phase::Asking { .. } = self.phase else {
+            return Vec::new();
+        };
+        vec![ReignEffect::End(
+            "somebody knows a state of a newer version than this one, which cannot lead without it".to_owned(),
+        )]
+    }
+
     /// Everybody who could be asked has answered, or had the time to.
     fn believe(&mut self, now: Instant) -> Vec<ReignEffect> {
         let Phase::Asking { told, .. } = &mut self.phase else {
@@ -426,31 +447,33 @@ impl Reign {
             return vec![self.claim(now)];
         }
         let held = self.view.held().map(known);
-        let mut state = held.clone();
+        let standing = held.as_ref().map(|held| &held.standing);
+        // All that may be more than the log has, each once; one that is an ancestor of another does no harm.
+        let mut others: Vec<&Known> = Vec::new();
         for other in self.memory.known.iter().chain(&told) {
-            let more = other
-                .standing
-                .knows_more_than(state.as_ref().map(|known| &known.standing));
-            if more
-                && state
-                    .as_ref()
-                    .is_none_or(|known| known.standing.digest != other.standing.digest)
-            {
-                let merged = match &state {
-                    // Nothing in the log: what they know is taken as it is.
-                    None => (*other.state).clone(),
-                    Some(ours) => ours.state.merge(&other.state),
-                };
-                let standing = Standing {
-                    epoch: self.epoch,
-                    revision: merged.revision,
-                    digest: merged.digest(),
-                };
-                state = Some(Known {
-                    standing,
-                    state: Arc::new(merged),
-                });
+            let is_new = others
+                .iter()
+                .all(|known| known.standing.digest != other.standing.digest);
+            let differs = standing.is_none_or(|held| held.digest != other.standing.digest);
+            if is_new && differs && other.standing.knows_more_than(standing) {
+                others.push(other);
             }
+        }
+        let mut state = held.clone();
+        for other in others {
+            // With nothing in the log, what one knows is taken as it is.
+            let merged = state
+                .as_ref()
+                .map_or_else(|| (*other.state).clone(), |ours| ours.state.merge(&other.state));
+            let standing = Standing {
+                epoch: self.epoch,
+                revision: merged.revision,
+                digest: merged.digest(),
+            };
+            state = Some(Known {
+                standing,
+                state: Arc::new(merged),
+            });
         }
         let (change, state) = match (&held, state) {
             (_, None) => (Change::Begin, DesiredState::default()),
@@ -477,7 +500,7 @@ impl Reign {
         let held = self.view.held().map(|held| &held.standing);
         if standing.knows_more_than(held) {
             return vec![ReignEffect::End(format!(
-                "the log has lost entries: somebody knows revision {} of epoch {}",
+                "the log has lost entries, or another coordinator leads: somebody knows revision {} of epoch {}",
                 standing.revision, standing.epoch
             ))];
         }

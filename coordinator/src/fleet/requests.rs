@@ -29,12 +29,12 @@ pub(super) fn wish(message: &Message) -> Result<Wish, RequestError> {
         command: parsed.command,
         by: "request".to_owned(),
         source: Source::Amqp,
-        // An empty one is what a script with a mistake sends, again and again: it names nothing.
+        // The names of one source are none of the others' business. An empty one is what a script with a mistake sends, again and again: it names nothing.
         request_id: message
             .message_id
             .as_ref()
             .filter(|id| !id.is_empty())
-            .map(RequestId::new),
+            .map(|id| RequestId::new(format!("amqp:{id}"))),
         wait: parsed.wait,
         dry_run: false,
     })
@@ -136,6 +136,6 @@ mod tests {
         message.message_id = Some(String::new());
         assert_eq!(wish(&message).unwrap().request_id, None);
         message.message_id = Some("a".to_owned());
-        assert_eq!(wish(&message).unwrap().request_id, Some(RequestId::new("a")));
+        assert_eq!(wish(&message).unwrap().request_id, Some(RequestId::new("amqp:a")));
     }
 }

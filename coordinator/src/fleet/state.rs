@@ -9,11 +9,11 @@ use mobu_fleet::domain::flock::FlockConfig;
 use mobu_fleet::domain::fold::PastChange;
 use mobu_fleet::domain::ids::{Epoch, FleetName, InstanceId, Owner, Revision, SessionId};
 use mobu_fleet::domain::messages::{
-    Announcement, Answer, AnswerBody, Ask, CoordinatorReport, LogEntry, Query, ReplicaOutcome, Report, SCHEMA, Source,
-    Standing,
+    Announcement, Answer, AnswerBody, Ask, CoordinatorReport, LogEntry, Query, ReadEntry, ReplicaOutcome, Report,
+    SCHEMA, Source, Standing,
 };
 use mobu_fleet::domain::users;
-use mobu_fleet::link::{MAX_PAYLOAD, SessionHealth};
+use mobu_fleet::link::{MAX_PAYLOAD, RequestDelivery, SessionHealth};
 use mobu_fleet::runtime::clock::{Instant, wall};
 use tracing::{info, warn};
 
@@ -117,6 +117,8 @@ pub struct FleetState {
     applying: Vec<Applying>,
     announced: Option<Instant>,
     presented: Option<Instant>,
+    /// Whether nothing further is accepted.
+    is_draining: bool,
     /// When the present or last session began.
     began: Instant,
     /// Why there is no session, for people.
@@ -216,6 +218,7 @@ impl FleetState {
             applying: Vec::new(),
             announced: None,
             presented: None,
+            is_draining: false,
             began: now,
             trouble: "it has not connected yet".to_owned(),
         }
@@ -265,8 +268,18 @@ impl FleetState {
         effects
     }
 
+    /// The process ends: nothing further is accepted, and whoever waits for a change to be applied is told how far it is. It is
+    /// durable all the same.
+    pub fn drain(&mut self, now: Instant) -> Vec<Effect> {
+        self.is_draining = true;
+        for applying in &mut self.applying {
+            applying.deadline = now;
+        }
+        self.settle_applied(now)
+    }
+
     /// The log has a further entry.
-    pub fn record(&mut self, offset: u64, entry: LogEntry, now: Instant) -> Vec<Effect> {
+    pub fn record(&mut self, offset: u64, entry: ReadEntry, now: Instant) -> Vec<Effect> {
         self.reign(
             ReignEvent::Record {
                 offset,
@@ -305,7 +318,10 @@ impl FleetState {
         if let Some(standing) = standing {
             effects = self.reign(ReignEvent::Heard { standing }, now);
         }
-        effects.extend(self.settle_applied(now));
+        // A report that shows that the log lost entries says nothing about the changes that are waited for.
+        if effects.is_empty() {
+            effects = self.settle_applied(now);
+        }
         effects
     }
 
@@ -334,6 +350,11 @@ impl FleetState {
         self.reign(event, now)
     }
 
+    /// Somebody has answered what desired state they know, and this version cannot read it.
+    pub fn told_unreadable(&mut self, now: Instant) -> Vec<Effect> {
+        self.reign(ReignEvent::ToldUnreadable, now)
+    }
+
     /// Another coordinator asks what desired state this one knows.
     pub fn asked(&self, query: &Query) -> Option<Answer> {
         let Ask::State { above } = &query.ask else { return None };
@@ -360,7 +381,7 @@ impl FleetState {
     /// Somebody wants a change.
     pub fn wish(&mut self, wish: Wish, asker: Asker, now: Instant) -> Vec<Effect> {
         let wait = wish.wait;
-        let refused = if !self.is_leading() {
+        let refused = if !self.is_leading() || self.is_draining {
             Some(ChangeError::NotLeading {
                 reason: self.why_not_leading(),
             })
@@ -483,6 +504,9 @@ impl FleetState {
     }
 
     fn why_not_leading(&self) -> String {
+        if self.is_draining {
+            return "it is shutting down".to_owned();
+        }
         match &self.reign {
             None => self.trouble.clone(),
             Some(reign) => match reign.stage() {
@@ -552,7 +576,8 @@ impl FleetState {
     /// Takes wishes in turn until one must be written, or none is left.
     fn propose(&mut self, now: Instant) -> Vec<Effect> {
         let mut effects = Vec::new();
-        while self.reign.as_ref().is_some_and(Reign::is_free)
+        while !self.is_draining
+            && self.reign.as_ref().is_some_and(Reign::is_free)
             && let Some(waiting) = self.wishes.pop_front()
         {
             let wait = waiting.wish.wait;
@@ -581,9 +606,12 @@ impl FleetState {
                 Ok(Decision::Done(outcome)) => {
                     effects.push(Effect::Settle {
                         asker: waiting.asker,
-                        wait: false,
+                        wait,
                         result: Ok(*outcome),
                     });
+                }
+                Ok(Decision::Repeated(revision, change)) => {
+                    effects.extend(self.repeated(waiting, revision, change, now));
                 }
                 Err(error) => effects.push(Effect::Settle {
                     asker: waiting.asker,
@@ -601,12 +629,11 @@ impl FleetState {
             let reign = self.reign.as_ref().expect("a leader has a session");
             let before = reign.view().request_ids().iter().find(|(known, _)| known == request_id);
             if let Some((_, revision)) = before {
-                return Ok(Decision::Done(Box::new(self.outcome(
-                    *revision,
-                    None,
-                    &held.state,
-                    now,
-                ))));
+                let past = reign.view().history().iter().find(|past| past.revision == *revision);
+                return Ok(match past {
+                    Some(past) => Decision::Repeated(*revision, past.change.clone()),
+                    None => Decision::Done(Box::new(self.outcome(*revision, None, &held.state, now))),
+                });
             }
         }
         if let Command::Start(config) = &wish.command {
@@ -637,14 +664,19 @@ impl FleetState {
 
     fn outcome(&self, revision: Revision, change: Option<Change>, desired: &DesiredState, now: Instant) -> Outcome {
         let newest = self.known().map(|known| known.standing);
-        let alive = self.replicas.alive(now);
         let replicas = match &change {
             None => BTreeMap::new(),
             Some(change) => {
-                let alive = self.replicas.heard().iter().filter(|(id, _)| alive.contains(*id));
-                alive
-                    .map(|(id, replica)| (id.clone(), outcome(&replica.report, revision, change, desired)))
-                    .collect()
+                let mut replicas = BTreeMap::new();
+                for id in self.answerers(now) {
+                    // One that this young session has yet to hear of may be running the old state.
+                    let heard = self.replicas.heard().get(&id);
+                    let made = heard.map_or(ReplicaOutcome::Pending, |heard| {
+                        outcome(&heard.report, revision, change, desired)
+                    });
+                    replicas.insert(id, made);
+                }
+                replicas
             }
         };
         Outcome {
@@ -669,11 +701,7 @@ impl FleetState {
         match asker {
             // The request is settled as soon as it is durable; whoever waits is told a second time.
             Asker::Request(delivery) => {
-                let reply_to = delivery.message.reply_to.clone();
-                let applied = reply_to.map(|reply_to| Asker::Applied {
-                    reply_to,
-                    correlation_id: delivery.message.correlation_id.clone(),
-                });
+                let applied = applied_asker(&delivery);
                 let outcome = self.outcome(revision, Some(change.clone()), &held.state, now);
                 let asker = Asker::Request(delivery);
                 let mut effects = vec![Effect::Settle {
@@ -698,8 +726,35 @@ impl FleetState {
         }
     }
 
+    /// The wish was carried out before. Whoever waits for it is told how far that is, and not that there is nothing to do.
+    fn repeated(&mut self, waiting: Waiting, revision: Revision, change: Change, now: Instant) -> Vec<Effect> {
+        let held = self.known().expect("a leader holds a state");
+        let unchanged = self.outcome(revision, None, &held.state, now);
+        let Waiting { wish, asker } = waiting;
+        match asker {
+            Asker::Request(delivery) => {
+                let applied = applied_asker(&delivery).filter(|_| wish.wait);
+                let mut effects = vec![Effect::Settle {
+                    asker: Asker::Request(delivery),
+                    wait: false,
+                    result: Ok(unchanged),
+                }];
+                if let Some(asker) = applied {
+                    effects.extend(self.wait(revision, change, asker, now));
+                }
+                effects
+            }
+            asker if wish.wait => self.wait(revision, change, asker, now),
+            asker => vec![Effect::Settle {
+                asker,
+                wait: false,
+                result: Ok(unchanged),
+            }],
+        }
+    }
+
     fn wait(&mut self, revision: Revision, change: Change, asker: Asker, now: Instant) -> Vec<Effect> {
-        let patience = if self.applying.len() < MOST_WAITERS {
+        let patience = if self.applying.len() < MOST_WAITERS && !self.is_draining {
             self.rules.apply_timeout
         } else {
             Duration::ZERO
@@ -777,7 +832,19 @@ impl FleetState {
     }
 }
 
+/// The sender of a request as somebody who wants to hear again, if that was asked for.
+fn applied_asker(delivery: &RequestDelivery) -> Option<Asker> {
+    let reply_to = delivery.message.reply_to.clone()?;
+    let correlation_id = delivery.message.correlation_id.clone();
+    Some(Asker::Applied {
+        reply_to,
+        correlation_id,
+    })
+}
+
 enum Decision {
+    /// A request that was carried out before, as this revision.
+    Repeated(Revision, Change),
     Write(Box<Proposal>),
     Done(Box<Outcome>),
 }

@@ -3,8 +3,6 @@
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::monkey::public_half;
-
 /// Most bytes of an answer that an error repeats.
 const EXCERPT: usize = 256;
 
@@ -23,13 +21,34 @@ pub(crate) fn shown_url(url: &Url) -> String {
     shown.into()
 }
 
-/// Returns a text with a token replaced by its public half.
+/// Returns a text with a token replaced by its public half; also one that was cut off in the middle of its secret.
 pub(crate) fn without_token(text: &str, token: &SecretString) -> String {
     let secret = token.expose_secret();
-    if secret.is_empty() || !text.contains(secret) {
-        return text.to_owned();
+    let dot = secret.find('.').filter(|_| secret.starts_with("gt-"));
+    let Some((stem, hidden)) = dot.map(|dot| secret.split_at(dot + 1)) else {
+        return if secret.is_empty() {
+            text.to_owned()
+        } else {
+            text.replace(secret, "***")
+        };
+    };
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(stem) {
+        let (before, after) = rest.split_at(at + stem.len());
+        shown.push_str(before);
+        let same = after
+            .bytes()
+            .zip(hidden.bytes())
+            .take_while(|(one, other)| one == other)
+            .count();
+        if same > 0 {
+            shown.push_str("***");
+        }
+        // What is equal byte by byte to a prefix of a text ends where one of its characters ends, for tokens are ASCII.
+        rest = after.get(same..).unwrap_or_default();
     }
-    text.replace(secret, &public_half(secret))
+    shown + rest
 }
 
 /// Returns the beginning of an answer, with everything escaped that is not plain text.
@@ -81,6 +100,12 @@ mod tests {
     fn a_token_in_a_text_becomes_its_public_half() {
         let token = SecretString::from("gt-key.secret");
         assert_eq!(without_token("say gt-key.secret!", &token), "say gt-key.***!");
+        assert_eq!(without_token("say gt-key.sec", &token), "say gt-key.***", "cut off");
+        assert_eq!(
+            without_token("gt-key.*** gt-key.secret gt-key.", &token),
+            "gt-key.*** gt-key.*** gt-key."
+        );
+        assert_eq!(without_token("say plain", &SecretString::from("plain")), "say ***");
         assert_eq!(without_token("say", &SecretString::from("")), "say");
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use mobu_fleet::domain::ids::FlockName;
-use mobu_fleet::domain::messages::{Announcement, AnswerBody, LogEntry, Query, Report, SCHEMA, Wire};
+use mobu_fleet::domain::messages::{Announcement, AnswerBody, LogEntry, Query, ReadEntry, Report, SCHEMA, Wire};
 use mobu_fleet::link::{Address, Link, LinkError, LogRecord, Message, Session, SessionHealth};
 use mobu_fleet::runtime::backoff::Backoff;
 use mobu_fleet::runtime::clock::{self, Instant};
@@ -150,10 +150,11 @@ impl Replica {
                     Next::Event(ReplicaEvent::Drain)
                 }
                 Some(name) = self.flocks_ended.recv() => Next::Event(ReplicaEvent::FlockEnded(name)),
-                () = until(deadline) => Next::Event(ReplicaEvent::Tick),
                 () = tokio::time::sleep_until(self.next_report), if self.session.is_some() => Next::Report,
                 () = self.changed.notified() => Next::Changed,
+                // What has come goes before what is due: after a freeze, silence is only believed once everything was looked at.
                 Some(event) = events.recv() => Next::Session(event),
+                () = until(deadline) => Next::Event(ReplicaEvent::Tick),
             };
             let course = match next {
                 Next::Event(event) => self.handle(event),
@@ -279,21 +280,26 @@ impl Replica {
                 }
                 Course::On
             }
+            SessionEvent::Attached => self.handle(ReplicaEvent::Attached),
             SessionEvent::Record(record) => self.record(&record),
             SessionEvent::Message(message) => self.message(&message),
         }
     }
 
     fn record(&mut self, record: &LogRecord) -> Course {
-        let entry = match LogEntry::decode("", &record.payload) {
-            Ok(entry) => Some(Box::new(entry)),
+        match LogEntry::read(&record.payload) {
+            Ok(entry) => {
+                if let ReadEntry::Unreadable { reason, .. } = &entry {
+                    self.undecodable.note(LogEntry::KIND, reason, &record.payload);
+                }
+                self.handle(ReplicaEvent::Read(record.offset, Box::new(entry)))
+            }
             Err(error) => {
                 self.undecodable
                     .note(LogEntry::KIND, &error.to_string(), &record.payload);
-                None
+                Course::On
             }
-        };
-        self.handle(ReplicaEvent::Read(record.offset, entry))
+        }
     }
 
     fn message(&mut self, message: &Message) -> Course {

@@ -31,6 +31,8 @@ pub(super) enum SessionEvent {
     Health(SessionHealth),
     /// Something for this replica.
     Message(Message),
+    /// The log is being read.
+    Attached,
     /// The next entry of the log.
     Record(LogRecord),
 }
@@ -165,7 +167,7 @@ impl Supervisor {
                     Some(SessionCommand::Read(start)) => match session.read_log(start).await {
                         Ok(reader) => {
                             log = Some(reader);
-                            continue;
+                            SessionEvent::Attached
                         }
                         Err(error) => break End::Lost(chain(&error)),
                     },

@@ -10,7 +10,7 @@ use std::time::Duration;
 use mobu_fleet::domain::desired::{DesiredFlock, DesiredState};
 use mobu_fleet::domain::fold::{Verdict, View};
 use mobu_fleet::domain::ids::{Epoch, FlockName, Revision};
-use mobu_fleet::domain::messages::{Announcement, LogEntry, ReplicaPhase, Standing};
+use mobu_fleet::domain::messages::{Announcement, ReadEntry, ReplicaPhase, Standing};
 use mobu_fleet::domain::reconcile::{ActualFlock, Step, reconcile};
 use mobu_fleet::link::LogStart;
 use mobu_fleet::runtime::clock::Instant;
@@ -36,8 +36,10 @@ pub(super) enum ReplicaEvent {
     Lost,
     /// The coordinator says where things stand.
     Announced(Announcement),
-    /// The next entry of the log; `None` if it cannot be decoded.
-    Read(u64, Option<Box<LogEntry>>),
+    /// The reader of the log is there: from now on its silence means something.
+    Attached,
+    /// The next entry of the log.
+    Read(u64, Box<ReadEntry>),
     /// The task of a flock has ended.
     FlockEnded(FlockName),
     /// Time has passed.
@@ -104,7 +106,8 @@ enum Session {
     Reading {
         target: Option<Target>,
         read: Option<u64>,
-        last: Instant,
+        /// When the last entry came, or since when the reader is there; `None` before.
+        last: Option<Instant>,
     },
     /// Acts on every entry.
     CaughtUp,
@@ -157,8 +160,8 @@ impl ReplicaState {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let session = match self.session {
             Session::Open { until } => Some(until),
-            Session::Reading { target: None, last, .. } => Some(last + SILENCE),
-            Session::Reading { last, .. } => Some(last + STUCK),
+            Session::Reading { target: None, last, .. } => last.map(|last| last + SILENCE),
+            Session::Reading { last, .. } => last.map(|last| last + STUCK),
             _ => None,
         };
         let stuck = self.ahead.filter(|_| self.is_reading()).map(|(_, since)| since + STUCK);
@@ -175,7 +178,13 @@ impl ReplicaState {
                 Vec::new()
             }
             ReplicaEvent::Announced(announcement) => self.announced(&announcement, now),
-            ReplicaEvent::Read(offset, entry) => self.read(offset, entry, now),
+            ReplicaEvent::Attached => {
+                if let Session::Reading { last, .. } = &mut self.session {
+                    *last = Some(now);
+                }
+                Vec::new()
+            }
+            ReplicaEvent::Read(offset, entry) => self.read(offset, *entry, now),
             ReplicaEvent::FlockEnded(name) => self.flock_ended(&name),
             ReplicaEvent::Tick => self.tick(now),
             ReplicaEvent::Drain => {
@@ -239,7 +248,7 @@ impl ReplicaState {
                 self.session = Session::Reading {
                     target: Some(aim),
                     read: None,
-                    last: now,
+                    last: None,
                 };
                 effects.push(Effect::ReadLog(LogStart::Offset(announcement.offset)));
             }
@@ -261,17 +270,17 @@ impl ReplicaState {
         effects
     }
 
-    fn read(&mut self, offset: u64, entry: Option<Box<LogEntry>>, now: Instant) -> Vec<Effect> {
+    fn read(&mut self, offset: u64, entry: ReadEntry, now: Instant) -> Vec<Effect> {
         if let Session::Reading { read, last, .. } = &mut self.session {
-            (*read, *last) = (Some(offset), now);
+            (*read, *last) = (Some(offset), Some(now));
         }
-        let verdict = entry.map(|entry| self.view.fold(offset, *entry));
+        let verdict = self.view.fold_read(offset, entry);
         self.ahead = self
             .ahead
             .filter(|(announced, _)| *announced > self.known())
             .map(|(announced, _)| (announced, now));
         match self.session {
-            Session::CaughtUp if verdict == Some(Verdict::State) => self.act(),
+            Session::CaughtUp if verdict == Verdict::State => self.act(),
             Session::Reading { .. } => self.catch_up(now),
             _ => Vec::new(),
         }
@@ -301,7 +310,7 @@ impl ReplicaState {
 
     fn tick(&mut self, now: Instant) -> Vec<Effect> {
         if self.is_reading() && self.ahead.is_some_and(|(_, since)| now >= since + STUCK) {
-            self.ahead = None;
+            (self.session, self.ahead) = (Session::Closed, None);
             return vec![Effect::EndSession(
                 "the coordinator announces more than the log's reader delivers",
             )];
@@ -311,13 +320,17 @@ impl ReplicaState {
                 self.session = Session::Reading {
                     target: None,
                     read: None,
-                    last: now,
+                    last: None,
                 };
                 vec![Effect::ReadLog(LogStart::First)]
             }
             Session::Reading {
-                target: Some(_), last, ..
+                target: Some(_),
+                last: Some(last),
+                ..
             } if now >= last + STUCK => {
+                // Closed from here on: a deadline that has passed and stays would keep the replica from everything else.
+                (self.session, self.ahead) = (Session::Closed, None);
                 vec![Effect::EndSession(
                     "the log does not have what the coordinator announced",
                 )]
@@ -346,7 +359,7 @@ impl ReplicaState {
         };
         let is_there = match target {
             Some(target) => read.is_some_and(|read| read >= target.offset),
-            None => now >= last + SILENCE,
+            None => last.is_some_and(|last| now >= last + SILENCE),
         };
         if !is_there {
             return Vec::new();
@@ -364,7 +377,8 @@ impl ReplicaState {
             return Vec::new();
         }
         let mut effects = Vec::new();
-        if let Some(held) = self.view.held() {
+        // A state that this release cannot read is no state: what runs goes on, and the reports show how far it is behind.
+        if let Some(held) = self.view.held().filter(|_| self.view.unreadable().is_none()) {
             let standing = &held.standing;
             let is_newer = self
                 .acted

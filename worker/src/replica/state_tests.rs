@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use mobu_fleet::domain::flock::FlockConfig;
 use mobu_fleet::domain::ids::Owner;
-use mobu_fleet::domain::messages::{EntryKind, SCHEMA, Source};
+use mobu_fleet::domain::messages::{EntryHeader, EntryKind, LogEntry, SCHEMA, Source};
 use serde_json::json;
 
 use super::*;
@@ -89,7 +89,18 @@ fn entry(epoch: u64, owner: u8, state: Option<DesiredState>) -> LogEntry {
 }
 
 fn read(offset: u64, entry: LogEntry) -> ReplicaEvent {
-    ReplicaEvent::Read(offset, Some(Box::new(entry)))
+    ReplicaEvent::Read(offset, Box::new(ReadEntry::Whole(entry)))
+}
+
+fn unreadable(offset: u64, epoch: u64, revision: u64) -> ReplicaEvent {
+    let header = EntryHeader {
+        epoch: Epoch(epoch),
+        owner: Owner::new("1"),
+        kind: Some(json!("state")),
+        revision: Revision(revision),
+    };
+    let reason = "it is newer".to_owned();
+    ReplicaEvent::Read(offset, Box::new(ReadEntry::Unreadable { header, reason }))
 }
 
 fn announced(epoch: u64, revision: u64, offset: u64) -> ReplicaEvent {
@@ -155,6 +166,7 @@ fn an_empty_log_stops_nothing_and_starts_nothing() {
     let mut bench = Bench::new();
     bench.on(ReplicaEvent::Opened);
     bench.after(5);
+    bench.on(ReplicaEvent::Attached);
     assert_eq!(bench.after(1), []);
     assert_eq!(bench.state.phase(), ReplicaPhase::Running);
     assert!(bench.state.acted().is_none());
@@ -315,7 +327,7 @@ fn an_entry_that_cannot_be_read_is_stepped_over() {
     let mut bench = Bench::new();
     bench.on(ReplicaEvent::Opened);
     bench.on(announced(1, 1, 10));
-    assert_eq!(bench.on(ReplicaEvent::Read(10, None)), []);
+    assert_eq!(bench.on(unreadable(10, 1, 2)), []);
     assert_eq!(bench.state.phase(), ReplicaPhase::Running);
     let effects = bench.on(read(11, entry(1, 1, Some(state(2, &[("a", 2)])))));
     assert_eq!(names(&effects), ["run a 2"]);
@@ -326,7 +338,12 @@ fn a_log_without_the_announced_entry_is_looked_for_again() {
     let mut bench = Bench::new();
     bench.on(ReplicaEvent::Opened);
     bench.on(announced(1, 1, 1000));
+    assert_eq!(bench.after(4), []);
+    bench.on(ReplicaEvent::Attached);
     assert!(matches!(*bench.after(5), [Effect::EndSession(_)]));
+    // A deadline that stayed in the past would keep the replica busy with it for ever.
+    assert_eq!(bench.state.deadline(), None);
+    assert_eq!(bench.after(1), []);
 }
 
 #[test]
