@@ -298,6 +298,7 @@ fn shown_command(arguments: &[&str], token: &SecretString) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::monkey::task::tests::{monkey, run};
 
     #[test]
     fn a_command_is_shown_without_secrets() {
@@ -340,5 +341,55 @@ mod tests {
         let mut tail = Tail::new(tokio::io::empty());
         tail.keep(b"fatal: gt-key.secret\n");
         assert_eq!(tail.shown(&SecretString::from("gt-key.secret")), "fatal: gt-key.***\n");
+    }
+
+    /// Runs a command of the shell as git would run its helpers, for so long at most.
+    async fn run_shell(monkey: &Monkey, script: &str, limit: Duration) -> Result<(), GitError> {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("gitconfig");
+        std::fs::write(&config, "").unwrap();
+        let git = Git {
+            monkey,
+            config,
+            home: directory.path().to_owned(),
+            limit,
+        };
+        let alias = format!("alias.ours=!{script}");
+        git.run(directory.path(), &["-c", &alias, "ours"]).await
+    }
+
+    #[tokio::test]
+    async fn a_command_that_takes_too_long_is_killed_with_what_it_has_started() {
+        let monkey = monkey(&run(true), "bot-mobu-a1");
+        let begun = std::time::Instant::now();
+        let script = "echo so far; sleep 600 & sleep 600";
+        let error = run_shell(&monkey, script, Duration::from_millis(300)).await;
+        let text = error.unwrap_err().to_string();
+        assert!(
+            text.contains("did not end within 300ms\nstdout: so far\nstderr: "),
+            "{text}"
+        );
+        assert!(begun.elapsed() < GRACE, "nobody holds its output any more");
+    }
+
+    #[tokio::test]
+    async fn a_command_can_ask_nobody_and_sees_no_environment_but_its_own() {
+        let monkey = monkey(&run(true), "bot-mobu-a1");
+        let script = r#"test -z "$(cat)" -a "$GIT_TERMINAL_PROMPT" = 0 -a -z "$CARGO_MANIFEST_DIR""#;
+        run_shell(&monkey, script, LIMIT).await.unwrap();
+        let error = run_shell(&monkey, "echo gt-key.secret; exit 3", LIMIT)
+            .await
+            .unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("exit status: 3\nstdout: gt-key.***"), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn after_a_stop_nothing_is_started() {
+        let monkey = monkey(&run(true), "bot-mobu-a1");
+        monkey.stop();
+        let ended = run_shell(&monkey, "exit 3", LIMIT).await;
+        assert!(matches!(ended, Err(GitError::Stopped(_))), "{ended:?}");
     }
 }

@@ -155,4 +155,4 @@ fn chain(error: &IterationError) -> String {
 
 #[cfg(test)]
 #[path = "task_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -13,6 +13,7 @@ use super::super::roster::{Lives, Roster};
 use super::super::spool::Spool;
 use super::super::{AuthenticatedUser, Counts, FlockRun, Surroundings, UserOrigin};
 use super::*;
+use crate::config::WorkerConfig;
 
 /// What a scripted business does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +80,7 @@ struct Bench {
     notes: Arc<Mutex<Vec<&'static str>>>,
 }
 
-fn run(restart: bool) -> Arc<FlockRun> {
+pub(crate) fn run(restart: bool) -> Arc<FlockRun> {
     let config = FlockConfig::parse(&json!({
         "name": "a", "count": 1, "user_spec": {"username_prefix": "bot-mobu-a"}, "scopes": [],
         "business": {"type": "EmptyLoop", "restart": restart, "options": {"idle_time": 10, "error_idle_time": 60}},
@@ -97,12 +98,12 @@ fn run(restart: bool) -> Arc<FlockRun> {
             profile: LogProfile::Production,
             seed: 7,
             locator: None,
-            git_environment: Vec::new(),
+            git_environment: WorkerConfig::for_tests("0", 1).git_environment,
         }),
     })
 }
 
-fn monkey(run: &Arc<FlockRun>, name: &str) -> Arc<Monkey> {
+pub(crate) fn monkey(run: &Arc<FlockRun>, name: &str) -> Arc<Monkey> {
     let user = AuthenticatedUser {
         username: MonkeyName::new(name),
         uidnumber: None,
