@@ -56,6 +56,21 @@ pub(crate) struct Replica {
     error: Option<String>,
 }
 
+/// State of a replica whose last report says nothing about now.
+const SILENT: &str = "silent";
+
+impl Replica {
+    /// Whether what it reported last still holds.
+    fn is_current(&self) -> bool {
+        self.state.as_deref() != Some(SILENT)
+    }
+
+    /// Its flocks, if what is known of them still holds.
+    fn current_flocks(&self) -> Option<&BTreeMap<String, FlockOnReplica>> {
+        self.flocks.as_ref().filter(|_| self.is_current())
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct FlockOnReplica {
@@ -147,16 +162,20 @@ fn replica_table(replicas: &[Replica], now: Timestamp) -> String {
     let rows = replicas
         .iter()
         .map(|replica| {
-            let process = replica.process.as_ref();
+            let process = replica.process.as_ref().filter(|_| replica.is_current());
+            let flocks = replica.current_flocks();
             vec![
                 known(replica.instance_id.as_ref()),
                 known(replica.state.as_ref()),
-                known(replica.phase.as_ref()),
+                known(replica.phase.as_ref().filter(|_| replica.is_current())),
                 known(replica.applied_revision),
                 age(replica.report_age),
-                age(replica.started_at.map(|at| since(at, now))),
-                known(replica.flocks.as_ref().map(BTreeMap::len)),
-                known(replica.flocks.as_ref().and_then(monkeys)),
+                age(replica
+                    .started_at
+                    .filter(|_| replica.is_current())
+                    .map(|at| since(at, now))),
+                known(flocks.map(BTreeMap::len)),
+                known(flocks.and_then(monkeys)),
                 known(
                     process
                         .and_then(|process| process.cpu)
@@ -192,12 +211,15 @@ fn flock_table(flocks: &[FlockSummary], replicas: &[Replica], now: Timestamp) ->
     let rows = flocks
         .iter()
         .map(|flock| {
+            // What no replica tells now is not zero.
+            let told = replicas.iter().any(|replica| replica.current_flocks().is_some());
+            let told = |figure: Option<u64>| known(figure.filter(|_| told));
             vec![
                 flock.name.clone(),
                 known(flock.business.as_ref()),
-                known(flock.monkey_count),
-                known(flock.success_count),
-                known(flock.failure_count),
+                told(flock.monkey_count),
+                told(flock.success_count),
+                told(flock.failure_count),
                 // A flock without a start time is known not to have started everywhere.
                 flock
                     .start_time
@@ -222,7 +244,8 @@ fn flock_table(flocks: &[FlockSummary], replicas: &[Replica], now: Timestamp) ->
 fn phases(flock: &str, replicas: &[Replica]) -> String {
     let mut counts = BTreeMap::<&str, usize>::new();
     for replica in replicas {
-        let phase = match &replica.flocks {
+        let phase = match replica.current_flocks() {
+            None if replica.state.as_deref() == Some(SILENT) => SILENT,
             None => UNKNOWN,
             Some(flocks) => flocks
                 .get(flock)
@@ -285,7 +308,7 @@ mod tests {
         assert_snapshot!(replica_table(&replicas(), NOW.parse().unwrap()), @r"
         REPLICA  STATE    PHASE    REVISION  REPORT     UP  FLOCKS  MONKEYS   CPU   MEMORY    LAG
         0        ready    running        17    0.4s  2h04m       2        4  2.1%  14.3MiB  0.3ms
-        1        silent   running        16   1m15s      ?       1        ?     ?        ?      ?
+        1        silent   ?              16   1m15s      ?       ?        ?     ?        ?      ?
         2        missing  ?               ?       ?      ?       ?        ?     ?        ?      ?
         ");
     }
@@ -298,8 +321,8 @@ mod tests {
         .unwrap();
         assert_snapshot!(flock_table(&flocks, &replicas(), NOW.parse().unwrap()), @r"
         FLOCK  BUSINESS    MONKEYS  SUCCESSES  FAILURES     UP  REPLICAS
-        lambs  EmptyLoop         4       1200         1  1d03h  1 ?, 1 running, 1 starting
-        goats  HTTPRunner        0          0         0      -  1 ?, 1 absent, 1 failed
+        lambs  EmptyLoop         4       1200         1  1d03h  1 ?, 1 running, 1 silent
+        goats  HTTPRunner        0          0         0      -  1 ?, 1 failed, 1 silent
         ");
         assert_snapshot!(errors(&replicas()).trim_start(), @r"
         Flock goats on replica 0: no token for bot-mobu-goat-instance-0-1

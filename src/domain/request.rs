@@ -71,6 +71,8 @@ fn request(input: &Input<'_>) -> Option<Parsed<ParsedRequest>> {
             let flock = fields.nullable_by("flock", flock_name);
             let all = fields.or("all", false);
             match (flock, all) {
+                (None, _) if input.value().get("flock").is_some_and(|flock| !flock.is_null()) => None,
+                (None, false) if input.value().get("all").is_some_and(|all| !all.is_boolean()) => None,
                 (Some(flock), false) => Some(Command::Stop(flock)),
                 (None, true) => Some(Command::StopAll),
                 _ => input.value_error("a stop names one flock, or has all set to true"),

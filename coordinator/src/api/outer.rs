@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use futures_lite::FutureExt as _;
 use http::header::LOCATION;
 use http::{HeaderMap, Method, StatusCode, Uri};
+use hyper::ext::ReasonPhrase;
 use mobu_fleet::runtime::clock::now;
 use tracing::{debug, error, info, warn};
 
@@ -40,6 +41,16 @@ pub(super) async fn around(State(api): State<Api>, mut request: Request, next: N
     api.metrics
         .count(route.map_or("other", |route| route.pattern), &method, status, took);
     log(&method, &path, status, took, &client, &who);
+    with_reason(response)
+}
+
+/// Names the status 422 as mobu does, and RFC 9110; the HTTP library still has the older name.
+fn with_reason(mut response: Response) -> Response {
+    if response.status() == StatusCode::UNPROCESSABLE_ENTITY {
+        response
+            .extensions_mut()
+            .insert(ReasonPhrase::from_static(b"Unprocessable Content"));
+    }
     response
 }
 

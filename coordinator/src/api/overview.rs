@@ -90,13 +90,18 @@ pub(super) fn count(status: &Status, state: ReplicaState) -> usize {
 }
 
 fn overview(status: &Status) -> FleetOverview {
-    let standbys = status.peers.values().map(|peer| StandbyBrief {
-        session: peer.report.session.clone(),
-        active: peer.report.active,
-        version: peer.report.version.clone(),
-        report_age: json::seconds(status.at.saturating_duration_since(peer.heard_at)),
-        revision: peer.report.standing.as_ref().map(|standing| standing.revision),
-    });
+    // Seen from a standby, the leader is among the others.
+    let standbys = status
+        .peers
+        .values()
+        .filter(|peer| !peer.report.active)
+        .map(|peer| StandbyBrief {
+            session: peer.report.session.clone(),
+            active: peer.report.active,
+            version: peer.report.version.clone(),
+            report_age: json::seconds(status.at.saturating_duration_since(peer.heard_at)),
+            revision: peer.report.standing.as_ref().map(|standing| standing.revision),
+        });
     let monkeys = snapshot::heard(status).flat_map(|(_, replica)| replica.report.flocks.values());
     FleetOverview {
         fleet: status.fleet.clone(),

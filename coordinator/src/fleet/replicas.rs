@@ -13,9 +13,6 @@ use serde::Serialize;
 /// After how many report intervals without a report a replica is silent.
 const SILENT_AFTER: u32 = 3;
 
-/// After how many report intervals without a report a replica that nobody expects is forgotten.
-const FORGOTTEN_AFTER: u32 = 60;
-
 /// How a replica is doing, as its reports show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -79,9 +76,9 @@ impl Replicas {
         true
     }
 
-    /// Forgets replicas that have been silent for long and are not expected.
+    /// Forgets replicas that are silent and not expected: nothing is to be waited for from them.
     pub fn forget(&mut self, now: Instant) {
-        let limit = self.report_interval * FORGOTTEN_AFTER;
+        let limit = self.report_interval * SILENT_AFTER;
         let expected = self.expected_ids();
         self.heard
             .retain(|id, replica| expected.contains(id) || now.saturating_duration_since(replica.heard_at) < limit);

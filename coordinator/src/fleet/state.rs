@@ -9,8 +9,8 @@ use mobu_fleet::domain::flock::FlockConfig;
 use mobu_fleet::domain::fold::PastChange;
 use mobu_fleet::domain::ids::{Epoch, FleetName, InstanceId, Owner, Revision, SessionId};
 use mobu_fleet::domain::messages::{
-    Announcement, Answer, AnswerBody, Ask, CoordinatorReport, LogEntry, Query, ReadEntry, ReplicaOutcome, Report,
-    SCHEMA, Source, Standing,
+    Announcement, Answer, AnswerBody, Ask, CoordinatorReport, LogEntry, Query, ReadEntry, ReplicaOutcome, ReplicaPhase,
+    Report, SCHEMA, Source, Standing,
 };
 use mobu_fleet::domain::users;
 use mobu_fleet::link::{MAX_PAYLOAD, RequestDelivery, SessionHealth};
@@ -109,6 +109,8 @@ pub struct FleetState {
     reign: Option<Reign>,
     /// What the present session must not forget if it ends.
     memory: Memory,
+    /// The changes that the last session knew.
+    remembered: VecDeque<PastChange>,
     replicas: Replicas,
     peers: BTreeMap<SessionId, Peer>,
     wishes: VecDeque<Waiting>,
@@ -212,6 +214,7 @@ impl FleetState {
             rules,
             reign: None,
             memory: Memory::default(),
+            remembered: VecDeque::new(),
             peers: BTreeMap::new(),
             wishes: VecDeque::new(),
             writing: None,
@@ -241,6 +244,7 @@ impl FleetState {
     /// The session has ended. What was under way is unknown; what still waited is refused.
     pub fn end(&mut self, reason: &str) -> Vec<Effect> {
         if let Some(reign) = self.reign.take() {
+            self.remembered.clone_from(reign.view().history());
             self.memory = reign.into_memory();
         }
         reason.clone_into(&mut self.trouble);
@@ -481,10 +485,7 @@ impl FleetState {
             states: self.replicas.states(standing.as_ref(), now),
             standing,
             desired,
-            history: self
-                .reign
-                .as_ref()
-                .map_or_else(Vec::new, |reign| reign.view().history().iter().cloned().collect()),
+            history: self.history(),
             replicas: self.replicas.clone(),
             peers: self.peers.clone(),
             converged,
@@ -495,6 +496,23 @@ impl FleetState {
             late_answers: 0,
             at: now,
         }
+    }
+
+    /// The last changes; while there is no session, or it has only begun to read, those that the last one knew.
+    fn history(&self) -> Vec<PastChange> {
+        let read = self
+            .reign
+            .as_ref()
+            .map_or(&self.remembered, |reign| reign.view().history());
+        let is_older = |one: &VecDeque<PastChange>, other: &VecDeque<PastChange>| {
+            one.back().map(|past| past.revision) < other.back().map(|past| past.revision)
+        };
+        let history = if is_older(read, &self.remembered) {
+            &self.remembered
+        } else {
+            read
+        };
+        history.iter().cloned().collect()
     }
 
     fn known(&self) -> Option<super::reign::Known> {
@@ -671,6 +689,10 @@ impl FleetState {
                 for id in self.answerers(now) {
                     // One that this young session has yet to hear of may be running the old state.
                     let heard = self.replicas.heard().get(&id);
+                    if heard.is_some_and(|heard| heard.report.phase == ReplicaPhase::Draining) {
+                        // It stops everything, and will report no more.
+                        continue;
+                    }
                     let made = heard.map_or(ReplicaOutcome::Pending, |heard| {
                         outcome(&heard.report, revision, change, desired)
                     });

@@ -3,9 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
+
 use crate::domain::business::LogLevel;
 use crate::domain::ids::InstanceId;
 use crate::domain::users::check_fleet_rules_at;
+use crate::link::amqp::AmqpConfig;
 
 use super::keys;
 use super::layers::Layers;
@@ -36,6 +39,28 @@ impl<'a> Rules<'a> {
         let auth = self.auth(&settings, http_bind, warnings);
         let discovery = service_discovery(&settings, warnings);
         let tokens = self.tokens(&settings, discovery.as_ref());
+        for (is_given, what) in [
+            (
+                settings.github_ci_app.is_some(),
+                "githubCiApp: this release runs no checks of pull requests",
+            ),
+            (
+                settings.slack_alerts == Some(true),
+                "slackAlerts: this release posts nothing to Slack",
+            ),
+            (
+                settings.sentry_dsn.is_some(),
+                "mobuSentryDsn: this release reports nothing to Sentry",
+            ),
+            (
+                settings.metrics.is_some(),
+                "metrics: this release publishes no events to Kafka",
+            ),
+        ] {
+            if is_given {
+                warnings.push(what.to_owned());
+            }
+        }
         if settings.slack_alerts == Some(true) && settings.alert_hook.is_none() && !self.layers.is_set("alertHook") {
             warnings.push("slackAlerts is true, but nothing goes to Slack without an alertHook".to_owned());
         }
@@ -95,6 +120,13 @@ impl<'a> Rules<'a> {
     fn broker(&mut self, settings: &Settings) {
         if self.role != Role::Local && settings.amqp_url.is_none() {
             self.missing("amqpUrl", "the broker is missing");
+        }
+        if let Some(Err(error)) = settings
+            .amqp_url
+            .as_ref()
+            .map(|url| AmqpConfig::parse_urls(url.expose_secret()))
+        {
+            self.wrong("amqpUrl", &error.to_string());
         }
     }
 

@@ -17,7 +17,7 @@ struct NotInThisRelease {
 impl Business for Unavailable {
     async fn startup(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
         let business = monkey.flock().business.kind().as_str();
-        Err(IterationError::fatal("unavailable", NotInThisRelease { business }))
+        Err(IterationError::retry("unavailable", NotInThisRelease { business }))
     }
 
     async fn execute(&mut self, monkey: &Monkey) -> Result<(), IterationError> {

@@ -156,7 +156,7 @@ async fn a_business_of_another_release_fails_by_name_and_stays_visible() {
     leader
         .start(&flock("books", 2, "NotebookRunnerCounting", &options))
         .await;
-    process.until_all("books", MonkeyState::Stopping).await;
+    process.until_all("books", MonkeyState::Error).await;
     leader.command(Command::Refresh(name("books"))).await;
     process
         .until(|handle| {
