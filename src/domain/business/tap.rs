@@ -14,7 +14,7 @@ pub struct TapOptions {
     /// Whether queries are synchronous; true unless given.
     #[schemars(default = "TapOptions::yes")]
     pub sync: bool,
-    /// Seconds that each poll of an asynchronous query may take; a number, not a human duration. No limit unless given.
+    /// Seconds that a whole query may take, its answer included; a number, not a human duration. No limit unless given.
     pub query_timeout: Option<f64>,
 }
 

@@ -4,7 +4,13 @@ mod empty_loop;
 mod git_lfs;
 mod http_runner;
 mod muster;
+mod query_sets;
 pub(crate) mod registry;
+mod sia_query_set_runner;
+mod sky;
+mod tap_query;
+mod tap_query_runner;
+mod tap_query_set_runner;
 mod unavailable;
 
 use std::future::Future;

@@ -10,6 +10,9 @@ use super::empty_loop::EmptyLoop;
 use super::git_lfs::GitLfs;
 use super::http_runner::HttpRunner;
 use super::muster::Muster;
+use super::sia_query_set_runner::SiaQuerySetRunner;
+use super::tap_query_runner::TapQueryRunner;
+use super::tap_query_set_runner::TapQuerySetRunner;
 use super::unavailable::Unavailable;
 use crate::monkey::{Monkey, task};
 
@@ -26,10 +29,25 @@ pub(crate) fn start(monkey: &Arc<Monkey>, tasks: &mut JoinSet<()>) {
             let options = options.clone();
             live(monkey, tasks, move |monkey| GitLfs::new(options.clone(), monkey));
         }
-        BusinessOptions::TapQueryRunner(_)
-        | BusinessOptions::TapQuerySetRunner(_)
-        | BusinessOptions::SiaQuerySetRunner(_)
-        | BusinessOptions::NubladoPythonLoop(_)
+        BusinessOptions::TapQueryRunner(options) => {
+            let options = options.clone();
+            live(monkey, tasks, move |monkey| {
+                TapQueryRunner::new(options.clone(), monkey)
+            });
+        }
+        BusinessOptions::TapQuerySetRunner(options) => {
+            let options = options.clone();
+            live(monkey, tasks, move |monkey| {
+                TapQuerySetRunner::new(options.clone(), monkey)
+            });
+        }
+        BusinessOptions::SiaQuerySetRunner(options) => {
+            let options = options.clone();
+            live(monkey, tasks, move |monkey| {
+                SiaQuerySetRunner::new(options.clone(), monkey)
+            });
+        }
+        BusinessOptions::NubladoPythonLoop(_)
         | BusinessOptions::NotebookRunnerCounting(_)
         | BusinessOptions::NotebookRunnerInfinite(_)
         | BusinessOptions::NotebookRunnerList(_) => live(monkey, tasks, |_| Unavailable),

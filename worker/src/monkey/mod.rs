@@ -9,8 +9,8 @@ pub(crate) mod task;
 
 use std::ffi::OsString;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mobu_fleet::domain::business::{BusinessConfig, LogLevel};
@@ -20,6 +20,7 @@ use mobu_fleet::domain::messages::LogPart;
 use mobu_fleet::domain::monkey::{BusinessData, MonkeyData, MonkeyEvent, MonkeyState, UserData};
 use mobu_fleet::runtime::telemetry::LogProfile;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 use tracing::{debug, error, info, warn};
 
 pub(crate) use self::line::{Event, Field};
@@ -80,6 +81,13 @@ pub(crate) struct Surroundings {
     pub(crate) git_environment: Vec<(OsString, OsString)>,
 }
 
+/// What a monkey is at, as far as it shows.
+#[derive(Debug, Default)]
+pub(crate) struct Activity {
+    /// Its running query, or the last one that failed: a text, or an object of SIA parameters.
+    pub(crate) running_query: Option<Value>,
+}
+
 /// What all monkeys of one run of a flock share.
 #[derive(Debug)]
 pub(crate) struct FlockRun {
@@ -137,6 +145,8 @@ pub(crate) struct Monkey {
     failure: AtomicU64,
     stop: StopSignal,
     log: Option<MonkeyLog>,
+    /// Guards what it is at; held for a copy or a change, never over an await. Most monkeys never have any.
+    activity: Mutex<Option<Box<Activity>>>,
 }
 
 impl Monkey {
@@ -157,6 +167,7 @@ impl Monkey {
             failure: AtomicU64::new(0),
             stop: StopSignal::default(),
             log,
+            activity: Mutex::default(),
         };
         if monkey.log.is_some() {
             let fields = [("file", Field::Text("spool of the replica"))];
@@ -188,6 +199,15 @@ impl Monkey {
     /// What it shares with every monkey of the replica.
     pub(crate) fn surroundings(&self) -> &Surroundings {
         &self.flock.surroundings
+    }
+
+    /// Changes what it shows of what it is at.
+    pub(crate) fn show(&self, change: impl FnOnce(&mut Activity)) {
+        let mut activity = self
+            .activity
+            .lock()
+            .expect("no code panics while it holds the activity");
+        change(activity.get_or_insert_default());
     }
 
     /// Where it stands.
@@ -328,6 +348,10 @@ impl Monkey {
     /// Returns the monkey as mobu shows it.
     pub(crate) fn data(&self) -> MonkeyData {
         let surroundings = &self.flock.surroundings;
+        let activity = self
+            .activity
+            .lock()
+            .expect("no code panics while it holds the activity");
         MonkeyData {
             name: self.name().clone(),
             state: self.state(),
@@ -344,6 +368,7 @@ impl Monkey {
                 failure_count: self.failure.load(Ordering::Relaxed),
                 success_count: self.success.load(Ordering::Relaxed),
                 refreshing: self.is_refreshing.load(Ordering::SeqCst),
+                running_query: activity.as_ref().and_then(|activity| activity.running_query.clone()),
                 ..BusinessData::default()
             },
             replica: surroundings.is_one_of_many.then(|| surroundings.instance_id.clone()),

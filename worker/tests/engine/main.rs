@@ -10,3 +10,6 @@ mod leader;
 mod muster;
 mod service;
 mod sessions;
+mod sia;
+mod tap;
+mod vo;

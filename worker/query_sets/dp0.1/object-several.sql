@@ -1,0 +1,4 @@
+SELECT '{{query_id}}' AS query_id, 'object-several' AS query_name,
+    o.*
+FROM dp01_dc2_catalogs.object AS o
+WHERE o.objectId IN ({{objects}})

@@ -1,0 +1,4 @@
+SELECT '{{query_id}}' AS query_id, 'object-one' AS query_name,
+    o.*
+FROM dp02_dc2_catalogs.Object AS o
+WHERE o.objectId = {{object}}

@@ -1,0 +1,137 @@
+//! What both TAP businesses do: one query at a time, at once or as a job.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mobu_fleet::domain::business::TapOptions;
+use mobu_fleet::domain::discovery::Discovery;
+use mobu_fleet::runtime::clock;
+use serde_json::Value;
+
+use super::IterationError;
+use crate::client::repertoire::DiscoveryError;
+use crate::client::tap::Tap;
+use crate::client::vo::QueryError;
+use crate::monkey::Monkey;
+
+/// The service of one run.
+#[derive(Debug)]
+pub(super) struct TapQueries {
+    /// `None` before start-up and after the end.
+    tap: Option<Tap>,
+}
+
+/// The service does not answer as TAP services do.
+#[derive(Debug, thiserror::Error)]
+#[error("Unable to create TAP client: {source}")]
+struct NoClient {
+    #[source]
+    source: QueryError,
+}
+
+/// `execute` was called without `startup`.
+#[derive(Debug, thiserror::Error)]
+#[error("the run has not been started up")]
+pub(super) struct NotStarted;
+
+impl TapQueries {
+    pub(super) const fn new() -> Self {
+        Self { tap: None }
+    }
+
+    /// Finds the service, and asks what it can do.
+    pub(super) async fn open(&mut self, options: &TapOptions, monkey: &Monkey) -> Result<(), IterationError> {
+        let discovery = discover(monkey).await?;
+        let base = discovery.tap(&options.dataset);
+        let base = base.map_err(not_found)?.clone();
+        let token = monkey.user().token.clone();
+        let opened = monkey.unless_stopped(Box::pin(Tap::open(base, token))).await?;
+        self.tap = Some(opened.map_err(|source| IterationError::retry(source.kind(), NoClient { source }))?);
+        Ok(())
+    }
+
+    /// Runs a query to its end, or until the monkey shall stop.
+    pub(super) async fn run(&self, options: &TapOptions, query: &str, monkey: &Monkey) -> Result<(), IterationError> {
+        let tap = self.tap.as_ref();
+        let tap = tap.ok_or_else(|| IterationError::retry("client", NotStarted))?;
+        let form = if options.sync { "sync" } else { "async" };
+        monkey.info(&format!("Running ({form}): {query}"));
+        let limit = options.query_timeout.map(limit);
+        let shown = Value::from(query);
+        measured(monkey, shown, async {
+            let mut job = None;
+            let outcome = {
+                let run = async {
+                    if options.sync {
+                        tap.run_sync(query).await
+                    } else {
+                        tap.run_async(query, &mut job).await
+                    }
+                };
+                monkey.unless_stopped(Box::pin(within(limit, run))).await
+            };
+            if let Some(job) = job {
+                let has_ended = matches!(outcome, Ok(Ok(())));
+                Box::pin(tap.dispose(&job, has_ended)).await;
+            }
+            outcome?.map_err(failed)
+        })
+        .await
+    }
+
+    pub(super) fn close(&mut self) {
+        self.tap = None;
+    }
+}
+
+/// Runs a query, shows it while it runs, and says how long it took. It stays shown after a failure.
+pub(super) async fn measured(
+    monkey: &Monkey,
+    query: Value,
+    run: impl Future<Output = Result<(), IterationError>>,
+) -> Result<(), IterationError> {
+    monkey.show(|activity| activity.running_query = Some(query));
+    let begun = clock::now();
+    let outcome = run.await;
+    if matches!(outcome, Ok(()) | Err(IterationError::Stopped(_))) {
+        monkey.show(|activity| activity.running_query = None);
+    }
+    if outcome.is_ok() {
+        monkey.info(&format!(
+            "Query finished after {:?} seconds",
+            begun.elapsed().as_secs_f64()
+        ));
+    }
+    outcome
+}
+
+async fn within(limit: Option<Duration>, run: impl Future<Output = Result<(), QueryError>>) -> Result<(), QueryError> {
+    match limit {
+        None => run.await,
+        Some(limit) => {
+            let ended = tokio::time::timeout(limit, run).await;
+            ended.unwrap_or(Err(QueryError::QueryTimeout(limit)))
+        }
+    }
+}
+
+fn limit(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
+}
+
+pub(super) fn failed(error: QueryError) -> IterationError {
+    IterationError::retry(error.kind(), error)
+}
+
+/// Returns where services are. Where nothing says so, nothing is found, which gives the error of a service that is not listed.
+pub(super) async fn discover(monkey: &Monkey) -> Result<Arc<Discovery>, IterationError> {
+    let Some(locator) = &monkey.surroundings().locator else {
+        return Ok(Arc::default());
+    };
+    let discovered = monkey.unless_stopped(Box::pin(locator.discover())).await?;
+    discovered.map_err(not_found)
+}
+
+pub(super) fn not_found(error: impl Into<DiscoveryError>) -> IterationError {
+    IterationError::retry("discovery", error.into())
+}
