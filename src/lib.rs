@@ -19,3 +19,5 @@
 pub mod domain;
 pub mod link;
 pub mod runtime;
+#[doc(hidden)]
+pub mod simulation;

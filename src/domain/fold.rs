@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::desired::{Change, DesiredState};
 use super::ids::{Epoch, Owner, RequestId, Revision};
 use super::messages::{EntryKind, LogEntry, ReadEntry, Source, Standing};
+use crate::simulation::{Bug, has};
 
 /// How many accepted changes a view remembers.
 pub const HISTORY_KEPT: usize = 100;
@@ -89,7 +90,8 @@ impl View {
     /// Takes the next entry of the log.
     pub fn fold(&mut self, offset: u64, entry: LogEntry) -> Verdict {
         let fence = (entry.epoch, entry.owner.clone());
-        if self.fence.as_ref().is_some_and(|last| fence < *last) {
+        let is_below = |last: &(Epoch, Owner)| fence < *last && !(has(Bug::FoldWithoutOwner) && fence.0 == last.0);
+        if self.fence.as_ref().is_some_and(is_below) {
             return Verdict::Ignored;
         }
         self.fence = Some(fence);

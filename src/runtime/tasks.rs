@@ -21,6 +21,8 @@ pub struct Tasks {
     tracker: TaskTracker,
     drain: CancellationToken,
     abort: CancellationToken,
+    #[cfg(feature = "simulation")]
+    freezer: crate::simulation::Freezer,
 }
 
 impl Tasks {
@@ -56,13 +58,24 @@ impl Tasks {
         let task = async move {
             let mut ending = ending;
             tokio::select! {
-                () = future => {}
+                // First, so that a process that was killed does nothing more.
+                biased;
                 () = abort.cancelled() => {}
+                () = future => {}
             }
             ending.done = true;
         };
+        #[cfg(feature = "simulation")]
+        let task = self.freezer.hold(task);
         self.tracker
             .spawn(task.instrument(info_span!("task", task.name = name)))
+    }
+
+    /// What stops and resumes every task of this process, as SIGSTOP and SIGCONT would.
+    #[cfg(feature = "simulation")]
+    #[doc(hidden)]
+    pub fn freezer(&self) -> &crate::simulation::Freezer {
+        &self.freezer
     }
 
     /// Returns how many tasks run.

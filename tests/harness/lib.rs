@@ -4,3 +4,4 @@ pub mod broker;
 pub mod fleet;
 pub mod process;
 pub mod proxy;
+pub mod sim;

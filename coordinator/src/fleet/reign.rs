@@ -14,6 +14,7 @@ use mobu_fleet::domain::ids::{Epoch, InstanceId, Owner, RequestId, Revision, Ses
 use mobu_fleet::domain::messages::{EntryKind, LogEntry, REQUEST_IDS_KEPT, ReadEntry, SCHEMA, Source, Standing, Wire};
 use mobu_fleet::link::MAX_PAYLOAD;
 use mobu_fleet::runtime::clock::Instant;
+use mobu_fleet::simulation::{Bug, has};
 
 /// The times that a reign keeps to.
 #[derive(Debug, Clone)]
@@ -441,7 +442,11 @@ impl Reign {
         let Phase::Asking { told, .. } = &mut self.phase else {
             return Vec::new();
         };
-        let told = std::mem::take(told);
+        let mut told = std::mem::take(told);
+        if has(Bug::BelieveEmptyLog) {
+            told.clear();
+            self.memory.known = None;
+        }
         if self.memory.floor >= self.epoch {
             // Somebody has seen a higher epoch than the log has: it was lost and begun anew. Claim above it, ask again.
             return vec![self.claim(now)];
@@ -480,6 +485,10 @@ impl Reign {
             (Some(held), Some(now)) if held.standing == now.standing => (Change::Takeover, (*now.state).clone()),
             (_, Some(now)) => (Change::Recover, (*now.state).clone()),
         };
+        if has(Bug::LeadWithoutRewriting) && self.view.held().is_some() {
+            self.phase = Phase::Leading { written: now };
+            return vec![ReignEffect::Led];
+        }
         let proposal = Proposal {
             state,
             change,
@@ -508,8 +517,15 @@ impl Reign {
     }
 
     fn confirmed(&mut self, now: Instant) -> Vec<ReignEffect> {
-        if let Phase::Writing { confirmed, .. } = &mut self.phase {
+        if let Phase::Writing {
+            confirmed,
+            echoed,
+            first,
+            ..
+        } = &mut self.phase
+        {
             *confirmed = true;
+            *echoed |= has(Bug::AnswerOnConfirm) && !*first;
         }
         self.written(now)
     }
@@ -592,6 +608,9 @@ impl Reign {
 
     fn state_entry(&mut self, proposal: Proposal) -> LogEntry {
         let mut request_ids = (**self.view.request_ids()).clone();
+        if has(Bug::ForgetRequestIds) {
+            request_ids.clear();
+        }
         if let Some(request_id) = proposal.request_id {
             request_ids.push_back((request_id, proposal.state.revision));
         }

@@ -10,6 +10,7 @@ use mobu_fleet::domain::flock::User;
 use mobu_fleet::domain::messages::FlockPhase;
 use mobu_fleet::domain::users::{UserRuleError, batch_size_of, users_of};
 use mobu_fleet::runtime::clock;
+use mobu_fleet::simulation::{Bug, has};
 use tokio::sync::watch;
 use tracing::info;
 
@@ -61,7 +62,12 @@ impl Start<'_> {
             // After a failed attempt, this one goes on.
             (status.phase, status.error) = (FlockPhase::Starting, None);
             // It was asked for while there was nobody to tell.
-            if status.refresh_generation > self.desired.refresh_generation {
+            let adopted = if has(Bug::AdoptNoRefreshGeneration) {
+                self.desired.generation
+            } else {
+                self.desired.refresh_generation
+            };
+            if status.refresh_generation > adopted {
                 herd.roster.refresh();
             }
         });

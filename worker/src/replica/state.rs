@@ -14,6 +14,7 @@ use mobu_fleet::domain::messages::{Announcement, ReadEntry, ReplicaPhase, Standi
 use mobu_fleet::domain::reconcile::{ActualFlock, Step, reconcile};
 use mobu_fleet::link::LogStart;
 use mobu_fleet::runtime::clock::Instant;
+use mobu_fleet::simulation::{Bug, has};
 
 /// How long to wait for an announcement before the log is read from its beginning.
 const ANNOUNCEMENT_WAIT: Duration = Duration::from_secs(5);
@@ -211,6 +212,9 @@ impl ReplicaState {
 
     fn name_taken(&mut self, by_another: bool, now: Instant) -> Vec<Effect> {
         let since = *self.name_taken.get_or_insert(now);
+        if self.has_run && has(Bug::KeepRunningWithoutName) {
+            return Vec::new();
+        }
         if self.has_run {
             // Two processes must never play the same users: the other one has the name, so it has the users. But a network that
             // failed for a moment is no reason to stop; the broker then holds our own last connection for a while.
@@ -281,6 +285,7 @@ impl ReplicaState {
             .map(|(announced, _)| (announced, now));
         match self.session {
             Session::CaughtUp if verdict == Verdict::State => self.act(),
+            Session::Reading { .. } if has(Bug::ActBeforeCaughtUp) => self.act(),
             Session::Reading { .. } => self.catch_up(now),
             _ => Vec::new(),
         }
@@ -383,7 +388,7 @@ impl ReplicaState {
             let is_newer = self
                 .acted
                 .as_ref()
-                .is_none_or(|acted| standing.revision > acted.standing.revision);
+                .is_none_or(|acted| standing.revision > acted.standing.revision || has(Bug::ApplyOlderRevision));
             // The same state under a later epoch: nothing to do, but we stand there now.
             let is_confirmed = self.acted.as_ref().is_some_and(|acted| {
                 standing.revision == acted.standing.revision

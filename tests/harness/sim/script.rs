@@ -1,0 +1,165 @@
+//! What happens in a run: made from a seed before it begins, so that events can be left out.
+
+use std::time::Duration;
+
+/// How many replicas a simulated fleet has.
+pub(super) const REPLICAS: usize = 3;
+
+/// How many flock names clients use.
+const FLOCKS: usize = 4;
+
+/// What a client asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Start the flock of that number with that many monkeys.
+    Start(usize, u32),
+    /// Stop it.
+    Stop(usize),
+    /// Refresh it.
+    Refresh(usize),
+    /// Stop every flock.
+    StopAll,
+}
+
+/// One thing that happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A coordinator or replica is killed.
+    Kill(Role),
+    /// It is asked to end.
+    Stop(Role),
+    /// It is started, if it does not run.
+    Start(Role),
+    /// Its connections break.
+    Cut(Role),
+    /// Every connection breaks.
+    CutAll,
+    /// It cannot reach the broker for so many milliseconds.
+    Unreachable(Role, u64),
+    /// It stands still for so many milliseconds; the broker may think that it is dead.
+    Freeze(Role, u64, bool),
+    /// The broker loses so many of its newest entries.
+    LoseNewest(usize),
+    /// The broker loses everything.
+    Wipe,
+    /// A second process with a replica's instance ID is started.
+    Second(usize),
+    /// A client calls a coordinator; the second time with the same request ID, perhaps.
+    Call(Wanted, bool),
+    /// A client publishes a request, twice perhaps.
+    Request(Wanted, bool),
+}
+
+/// A process, by what it is meant to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// One of the coordinators.
+    Coordinator(usize),
+    /// The replica of that number.
+    Replica(usize),
+}
+
+/// How bad the link is. Chances are out of 1000, times in milliseconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Profile {
+    /// Chance that a soft message is lost.
+    pub lost: u64,
+    /// Chance that it comes twice.
+    pub doubled: u64,
+    /// Longest delay of one that is delayed; a few take a minute.
+    pub late: u64,
+    /// Longest time that an entry takes to the log.
+    pub append: u64,
+    /// Chance that an entry takes up to eight seconds.
+    pub append_slow: u64,
+    /// Chance that an entry is lost, and chance that its confirmation is.
+    pub append_lost: u64,
+    /// Longest time that a reader takes for an entry.
+    pub read: u64,
+    /// Chance that it takes up to three seconds.
+    pub read_slow: u64,
+    /// Chance that the broker gives the lock to one who may not have it.
+    pub lockless: u64,
+}
+
+/// A whole run.
+#[derive(Debug, Clone)]
+pub struct Script {
+    /// What decides all that the events do not.
+    pub seed: u64,
+    /// How many coordinators there are.
+    pub coordinators: usize,
+    /// How bad the link is.
+    pub profile: Profile,
+    /// What happens, and how long after the beginning.
+    pub events: Vec<(Duration, Event)>,
+}
+
+impl Script {
+    /// Makes the script of a seed.
+    pub fn of(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let coordinators = random.usize(2..=3);
+        let mut some = |most: u64| if random.bool() { 0 } else { random.u64(0..=most) };
+        let profile = Profile {
+            lost: some(300),
+            doubled: some(200),
+            late: some(3000),
+            append: some(60),
+            append_slow: some(80),
+            append_lost: some(60),
+            read: 1 + some(60),
+            read_slow: some(30),
+            lockless: some(1000),
+        };
+        let mut at = Duration::from_millis(random.u64(500..4000));
+        let mut events = Vec::new();
+        for _ in 0..random.usize(10..40) {
+            events.push((at, event(&mut random, coordinators)));
+            let pause = if random.u8(0..4) == 0 { 4000 } else { 700 };
+            at += Duration::from_millis(random.u64(0..pause));
+        }
+        Self {
+            seed,
+            coordinators,
+            profile,
+            events,
+        }
+    }
+}
+
+fn role(random: &mut fastrand::Rng, coordinators: usize) -> Role {
+    if random.bool() {
+        Role::Coordinator(random.usize(0..coordinators))
+    } else {
+        Role::Replica(random.usize(0..REPLICAS))
+    }
+}
+
+fn wanted(random: &mut fastrand::Rng) -> Wanted {
+    let flock = random.usize(0..FLOCKS);
+    match random.u8(0..20) {
+        0..10 => Wanted::Start(flock, random.u32(1..=2)),
+        10..14 => Wanted::Stop(flock),
+        14..19 => Wanted::Refresh(flock),
+        _ => Wanted::StopAll,
+    }
+}
+
+fn event(random: &mut fastrand::Rng, coordinators: usize) -> Event {
+    let who = role(random, coordinators);
+    match random.u8(0..100) {
+        0..34 => Event::Call(wanted(random), random.u8(0..4) == 0),
+        34..46 => Event::Request(wanted(random), random.u8(0..4) == 0),
+        46..54 => Event::Kill(who),
+        54..57 => Event::Stop(who),
+        57..67 => Event::Start(who),
+        67..74 => Event::Cut(who),
+        74..77 => Event::CutAll,
+        77..83 => Event::Unreachable(who, random.u64(100..9000)),
+        83..89 => Event::Freeze(who, random.u64(100..9000), random.bool()),
+        89..93 => Event::LoseNewest(random.usize(1..6)),
+        93..95 => Event::Wipe,
+        _ => Event::Second(random.usize(0..REPLICAS)),
+    }
+}
