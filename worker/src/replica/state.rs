@@ -1,6 +1,7 @@
 //! What a replica knows and decides: events in, effects out, nothing else.
 //!
-//! The view of the log outlives sessions, unless the log was begun anew; the replica never goes back by itself, for it acts on a
+//! Each session reads the log with a fresh view: one kept over a log that lost entries might hold a claim that the log has
+//! not, and then ignore all that is new. The replica never goes back all the same, for it acts on a
 //! state only if its revision is above that of the state it acted on last (`amqp.md` b.4, rules 1, 5 and 8).
 
 use std::collections::BTreeMap;
@@ -203,7 +204,7 @@ impl ReplicaState {
 
     fn opened(&mut self, now: Instant) -> Vec<Effect> {
         self.has_run = true;
-        (self.name_taken, self.ahead) = (None, None);
+        (self.name_taken, self.ahead, self.view) = (None, None, View::default());
         self.session = Session::Open {
             until: now + ANNOUNCEMENT_WAIT,
         };
@@ -237,11 +238,6 @@ impl ReplicaState {
             offset: announcement.offset,
             announced,
         };
-        if matches!(self.session, Session::Open { .. }) && announcement.standing.epoch < self.view.epoch() {
-            // The log was begun anew while we were away. What we act on stays, and is reported; but of the new log nothing
-            // would ever count against the old fence.
-            self.view = View::default();
-        }
         // Below our epoch speaks a coordinator that was replaced, or one that has yet to learn what we know.
         if announcement.standing.epoch >= self.view.epoch() {
             effects.push(Effect::Contact);
@@ -315,10 +311,7 @@ impl ReplicaState {
 
     fn tick(&mut self, now: Instant) -> Vec<Effect> {
         if self.is_reading() && self.ahead.is_some_and(|(_, since)| now >= since + STUCK) {
-            (self.session, self.ahead) = (Session::Closed, None);
-            return vec![Effect::EndSession(
-                "the coordinator announces more than the log's reader delivers",
-            )];
+            return vec![self.end_session("the coordinator announces more than the log's reader delivers")];
         }
         match self.session {
             Session::Open { until } if now >= until => {
@@ -334,15 +327,17 @@ impl ReplicaState {
                 last: Some(last),
                 ..
             } if now >= last + STUCK => {
-                // Closed from here on: a deadline that has passed and stays would keep the replica from everything else.
-                (self.session, self.ahead) = (Session::Closed, None);
-                vec![Effect::EndSession(
-                    "the log does not have what the coordinator announced",
-                )]
+                vec![self.end_session("the log does not have what the coordinator announced")]
             }
             Session::Reading { .. } => self.catch_up(now),
             _ => Vec::new(),
         }
+    }
+
+    /// Has the session ended. Until that is done it counts as closed, so that no deadline of it is left to come back for.
+    fn end_session(&mut self, reason: &'static str) -> Effect {
+        (self.session, self.ahead) = (Session::Closed, None);
+        Effect::EndSession(reason)
     }
 
     fn is_reading(&self) -> bool {

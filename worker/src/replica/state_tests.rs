@@ -236,9 +236,16 @@ fn a_reader_that_is_stuck_ends_the_session() {
     assert_eq!(bench.after(4), []);
     bench.on(announced(1, 3, 12));
     assert!(matches!(*bench.after(1), [Effect::EndSession(_)]));
+    assert_eq!(bench.state.deadline(), None, "there is nothing more to wait for");
+}
+
+#[test]
+fn a_reader_that_moves_is_not_stuck() {
+    let mut bench = Bench::running();
     bench.on(announced(1, 3, 12));
+    assert_eq!(bench.after(4), []);
     bench.on(read(11, entry(1, 1, Some(state(2, &[])))));
-    assert_eq!(bench.after(4), [], "a reader that moves is not stuck");
+    assert_eq!(bench.after(4), [], "it moves");
     bench.on(read(12, entry(1, 1, Some(state(3, &[])))));
     assert_eq!(bench.state.deadline(), None);
 }
@@ -344,6 +351,21 @@ fn a_log_without_the_announced_entry_is_looked_for_again() {
     // A deadline that stayed in the past would keep the replica busy with it for ever.
     assert_eq!(bench.state.deadline(), None);
     assert_eq!(bench.after(1), []);
+}
+
+#[test]
+fn a_claim_that_the_log_has_lost_is_forgotten_with_the_session() {
+    let mut bench = Bench::running();
+    bench.on(read(11, entry(2, 9, None)));
+    bench.on(ReplicaEvent::Lost);
+    bench.on(ReplicaEvent::Opened);
+    bench.on(announced(2, 2, 11));
+    let effects = bench.on(read(11, entry(2, 1, Some(state(2, &[("a", 1), ("b", 2)])))));
+    assert_eq!(
+        names(&effects),
+        ["run b 2"],
+        "a lower owner of the same epoch claimed what was left"
+    );
 }
 
 #[test]
