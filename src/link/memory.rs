@@ -180,9 +180,11 @@ impl Hub {
     pub fn wipe(&self) {
         self.cut(|_| true);
         let mut state = self.lock();
-        let next_session = state.next_session;
+        // Names are never given twice: a late answer must not reach somebody else.
+        let (next_session, next_reply) = (state.next_session, state.next_reply);
         *state = State {
             next_session,
+            next_reply,
             ..State::default()
         };
     }
