@@ -94,6 +94,8 @@ pub(super) struct ReplicaState {
     name_taken: Option<Instant>,
     /// What was announced beyond the view, and since when the reader has been silent.
     ahead: Option<((Epoch, Revision), Instant)>,
+    /// The announced offset at which the session began to read.
+    began_at: Option<u64>,
     is_draining: bool,
 }
 
@@ -134,6 +136,7 @@ impl ReplicaState {
             was_caught_up: false,
             name_taken: None,
             ahead: None,
+            began_at: None,
             is_draining: false,
         }
     }
@@ -205,6 +208,7 @@ impl ReplicaState {
     fn opened(&mut self, now: Instant) -> Vec<Effect> {
         self.has_run = true;
         (self.name_taken, self.ahead, self.view) = (None, None, View::default());
+        self.began_at = None;
         self.session = Session::Open {
             until: now + ANNOUNCEMENT_WAIT,
         };
@@ -250,6 +254,7 @@ impl ReplicaState {
                     read: None,
                     last: None,
                 };
+                self.began_at = Some(announcement.offset);
                 effects.push(Effect::ReadLog(LogStart::Offset(announcement.offset)));
             }
             Session::Reading { target, .. } => {
@@ -271,8 +276,17 @@ impl ReplicaState {
     }
 
     fn read(&mut self, offset: u64, entry: ReadEntry, now: Instant) -> Vec<Effect> {
-        if let Session::Reading { read, last, .. } = &mut self.session {
+        if let Session::Reading { read, last, target } = &mut self.session {
+            let is_first = read.is_none();
             (*read, *last) = (Some(offset), Some(now));
+            if let (true, Some(target), ReadEntry::Whole(entry)) = (is_first, *target, &entry)
+                && self.began_at == Some(target.offset)
+                && offset == target.offset
+                && (entry.epoch, entry.revision) != target.announced
+            {
+                // The announcement was made before the log lost entries. What is there now may not count.
+                return vec![self.end_session("the log has another entry where one was announced")];
+            }
         }
         let verdict = self.view.fold_read(offset, entry);
         self.ahead = self

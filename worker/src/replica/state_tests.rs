@@ -386,3 +386,13 @@ fn a_log_that_was_begun_anew_is_followed_but_never_back_to_an_older_revision() {
     let effects = bench.on(read(1, entry(6, 1, Some(state(3, &[("a", 1)])))));
     assert_eq!(effects, [Effect::Stop("b".parse().unwrap())]);
 }
+
+#[test]
+fn an_announcement_from_before_the_log_lost_entries_is_not_believed() {
+    let mut bench = Bench::new();
+    bench.on(ReplicaEvent::Opened);
+    bench.on(announced(1, 1, 10));
+    let effects = bench.on(read(10, entry(1, 1, Some(state(2, &[("a", 2)])))));
+    assert!(matches!(*effects, [Effect::EndSession(_)]), "{effects:?}");
+    assert!(bench.state.acted().is_none());
+}
