@@ -142,6 +142,11 @@ impl Actor {
 
     /// Lets the change that is under way come to its end, then gives the lock up.
     async fn drain(mut self) {
+        // A request that came now would be given back, and come again at once, for as long as this takes.
+        self.taking_requests = None;
+        if let Some(wire) = &mut self.wire {
+            wire.leave_requests();
+        }
         let effects = self.state.drain(now());
         self.perform(effects);
         let finish = async {

@@ -66,6 +66,11 @@ impl Wire {
         self.requests = Some(requests);
     }
 
+    /// Takes no further requests: they wait for the next leader.
+    pub(super) fn leave_requests(&mut self) {
+        self.requests = None;
+    }
+
     /// Waits for the next thing that arrives. What comes from the log goes before all else.
     ///
     /// # Cancel safety
