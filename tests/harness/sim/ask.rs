@@ -104,7 +104,8 @@ pub(super) async fn publish(hub: Hub, wanted: Wanted, request: String, copies: u
         };
         if let RequestOutcome::Accepted { revision, changed } = answer.outcome {
             let told = Told {
-                request: request.clone(),
+                // As the coordinator names it: each source has names of its own.
+                request: format!("amqp:{request}"),
                 revision,
                 is_new: changed,
             };
