@@ -2,7 +2,7 @@
 //!
 //! One file per resource. Handlers read from the [`Fleet`] handle and never hold state of their own; answers that mobu
 //! gives too are its answers to the byte in a fleet of one replica. Nothing under the prefix is answered before
-//! [`auth`] has said who asks, except what says so in [`openapi::NO_AUTH`].
+//! `auth` has said who asks, except what says so in `openapi::NO_AUTH`.
 
 mod auth;
 mod body;
