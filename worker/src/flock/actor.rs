@@ -7,6 +7,7 @@ use mobu_fleet::domain::desired::DesiredFlock;
 use mobu_fleet::domain::ids::FlockName;
 use mobu_fleet::domain::messages::FlockPhase;
 use mobu_fleet::runtime::backoff::Backoff;
+use mobu_fleet::runtime::process::chain;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
@@ -94,7 +95,7 @@ impl FlockActor {
                 }
                 End::Failed(error) => {
                     let is_hopeless = matches!(error, StartError::Users(_));
-                    let text = text_of(&error);
+                    let text = chain(&error);
                     let wait = backoff.next_wait();
                     let next = if is_hopeless {
                         "not again".to_owned()
@@ -193,18 +194,6 @@ async fn overtaken(wish: &mut watch::Receiver<Wish>, status: &watch::Sender<Stat
             return;
         }
     }
-}
-
-/// Returns an error with its causes in one line, for a report.
-fn text_of(error: &StartError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Says that the flock has ended when its task is dropped, however that comes about.

@@ -8,6 +8,7 @@ use mobu_fleet::domain::messages::{Answer, Ask, Query, SCHEMA, Wire};
 use mobu_fleet::link::{self, Address, Inbox, Link, LinkError, LogRecord, LogStart, Message, Session, SessionHealth};
 use mobu_fleet::runtime::backoff::Backoff;
 use mobu_fleet::runtime::clock;
+use mobu_fleet::runtime::process::chain;
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
@@ -242,16 +243,4 @@ async fn next(log: &mut Option<Inbox<LogRecord>>) -> Option<LogRecord> {
         Some(log) => log.recv().await,
         None => std::future::pending().await,
     }
-}
-
-/// Returns an error with its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
