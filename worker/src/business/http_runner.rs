@@ -13,7 +13,7 @@ use reqwest::cookie::Jar;
 use secrecy::ExposeSecret;
 
 use self::exchange::{Exchange, RequestError};
-use super::{Business, IterationError};
+use super::{Business, IterationError, Phase};
 use crate::client::http;
 use crate::monkey::{Event, Field, Monkey};
 
@@ -86,9 +86,10 @@ impl HttpRunner {
                 uuid: &uuid,
             },
         };
+        monkey.enter(Phase::Request);
         // Boxed, because a request needs more room than all the rest of a monkey, and only while it is under way.
         let answered = monkey.unless_stopped(Box::pin(exchange.run())).await?;
-        let answer = answered.map_err(failed)?;
+        let answer = answered.map_err(|error| failed(error, None))?;
         let fields = [
             ("request", Field::Integer(i64::try_from(number + 1).unwrap_or(i64::MAX))),
             ("method", Field::Text(request.method.as_str())),
@@ -106,7 +107,7 @@ impl HttpRunner {
             fields: &fields,
             exception: None,
         });
-        answer.verdict.map_err(failed)
+        answer.verdict.map_err(|error| failed(error, Some(answer.status)))
     }
 }
 
@@ -115,8 +116,9 @@ impl HttpRunner {
 #[error("the run has not been started up")]
 struct NotStarted;
 
-fn failed(error: RequestError) -> IterationError {
-    IterationError::retry(error.kind(), error)
+fn failed(error: RequestError, status: Option<u16>) -> IterationError {
+    let (kind, url) = (error.kind(), error.url().to_owned());
+    IterationError::retry(kind, error).at_shown(&url).status(status)
 }
 
 /// Returns whether a redirect is what a request wants to see, so that it must not be followed.

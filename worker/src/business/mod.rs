@@ -1,11 +1,13 @@
 //! What monkeys do: the trait, and one file per business. A new one is a file, and a line in [`registry`].
 
 mod empty_loop;
+mod failure;
 mod git_lfs;
 mod http_runner;
 mod muster;
 #[expect(dead_code, unused_imports, reason = "no business of this release runs in a lab yet")]
 mod nublado;
+mod phase;
 mod query_sets;
 pub(crate) mod registry;
 mod sia_query_set_runner;
@@ -17,9 +19,9 @@ mod unavailable;
 
 use std::future::Future;
 
-use mobu_fleet::link::BoxError;
-
-use crate::monkey::{Monkey, Stopped};
+pub(crate) use self::failure::{Failure, IterationError};
+pub(crate) use self::phase::Phase;
+use crate::monkey::Monkey;
 
 /// What a monkey does over and over.
 ///
@@ -49,67 +51,5 @@ pub(crate) trait Business: Send {
     fn close(&mut self, monkey: &Monkey) -> impl Future<Output = ()> + Send {
         let _ = monkey;
         async {}
-    }
-}
-
-/// Why a run cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum IterationError {
-    /// The monkey was told to stop: neither a success nor a failure.
-    #[error(transparent)]
-    Stopped(#[from] Stopped),
-    /// The run failed; the flock's configuration says whether there is another one.
-    #[error("{error}")]
-    Retry {
-        /// What failed, in a word: for counting.
-        kind: &'static str,
-        /// How it failed.
-        error: BoxError,
-    },
-    /// The run failed, and another one would fail likewise.
-    #[error("{error}")]
-    Fatal {
-        /// What failed, in a word: for counting.
-        kind: &'static str,
-        /// How it failed.
-        error: BoxError,
-    },
-}
-
-impl IterationError {
-    pub(crate) fn retry(kind: &'static str, error: impl Into<BoxError>) -> Self {
-        Self::Retry {
-            kind,
-            error: error.into(),
-        }
-    }
-
-    pub(crate) fn fatal(kind: &'static str, error: impl Into<BoxError>) -> Self {
-        Self::Fatal {
-            kind,
-            error: error.into(),
-        }
-    }
-
-    /// Returns what failed, in a word.
-    pub(crate) const fn kind(&self) -> &'static str {
-        match self {
-            Self::Stopped(_) => "stopped",
-            Self::Retry { kind, .. } | Self::Fatal { kind, .. } => kind,
-        }
-    }
-
-    /// Returns whether another run would fail likewise.
-    pub(crate) const fn is_fatal(&self) -> bool {
-        matches!(self, Self::Fatal { .. })
-    }
-
-    /// Returns the causes of the error, the nearest first; the error itself has the text of the first.
-    pub(crate) fn causes(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
-        let first = match self {
-            Self::Stopped(_) => None,
-            Self::Retry { error, .. } | Self::Fatal { error, .. } => error.source(),
-        };
-        std::iter::successors(first, |cause| cause.source())
     }
 }

@@ -10,7 +10,7 @@ use mobu_fleet::runtime::clock;
 use serde_json::{Value, json};
 
 use self::check::{Check, Deviation};
-use super::{Business, IterationError};
+use super::{Business, IterationError, Phase};
 use crate::client::muster::{self, MusterError};
 use crate::client::repertoire::DiscoveryError;
 use crate::monkey::{AuthenticatedUser, Monkey, UserOrigin};
@@ -85,6 +85,7 @@ impl Business for Muster {
 
 impl Run {
     async fn check(&self, monkey: &Monkey) -> Result<(), IterationError> {
+        monkey.enter(Phase::Discovery);
         let discovery = |error: DiscoveryError| IterationError::retry("discovery", error);
         let locator = monkey.surroundings().locator.as_deref();
         let locator = locator.ok_or_else(|| discovery(DiscoveryError::NotConfigured))?;
@@ -98,6 +99,7 @@ impl Run {
             base,
             expected: &self.expected,
         };
+        monkey.enter(Phase::Muster);
         check.run().await.map_err(|error| {
             let kind = match &error {
                 Deviation::Unanswered(MusterError::TimedOut { .. }) => "timeout",
@@ -105,7 +107,8 @@ impl Run {
                 Deviation::Status { .. } => "status",
                 _ => "muster",
             };
-            IterationError::retry(kind, error)
+            let (url, status) = (error.url().unwrap_or_default().to_owned(), error.status());
+            IterationError::retry(kind, error).at_shown(&url).status(status)
         })
     }
 }

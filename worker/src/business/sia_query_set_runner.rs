@@ -9,7 +9,7 @@ use serde_json::json;
 use super::query_sets::{UnknownSet, read};
 use super::sky::between;
 use super::tap_query::{NotStarted, discover, failed, measured, not_found};
-use super::{Business, IterationError};
+use super::{Business, IterationError, Phase};
 use crate::client::sia::{ImageSearch, Sia};
 use crate::monkey::Monkey;
 
@@ -106,12 +106,15 @@ impl Business for SiaQuerySetRunner {
             return Err(IterationError::fatal("query_set", error));
         }
         monkey.info("Starting SIA Query Set Runner");
+        monkey.enter(Phase::Discovery);
         let discovery = discover(monkey).await?;
         let base = discovery.sia(&self.options.dataset);
         let base = base.map_err(not_found)?;
         let token = monkey.user().token.clone();
+        monkey.enter(Phase::MakeClient);
         let opened = monkey.unless_stopped(Box::pin(Sia::open(base, token))).await?;
         self.sia = Some(opened.map_err(failed)?);
+        monkey.leave();
         Ok(())
     }
 
@@ -125,6 +128,7 @@ impl Business for SiaQuerySetRunner {
             "Running SIA query: SIA parameters: pos=({ra:?}, {dec:?}, {radius:?}), time=[{start:?}, {end:?}])"
         ));
         let shown = json!({"dec": dec, "ra": ra, "radius": radius, "time": [start, end]});
+        monkey.enter(Phase::SiaSearch);
         measured(monkey, shown, async {
             let outcome = monkey.unless_stopped(Box::pin(sia.run(&search))).await?;
             outcome.map_err(failed)

@@ -8,7 +8,7 @@ use mobu_fleet::domain::discovery::Discovery;
 use mobu_fleet::runtime::clock;
 use serde_json::Value;
 
-use super::IterationError;
+use super::{IterationError, Phase};
 use crate::client::repertoire::DiscoveryError;
 use crate::client::tap::Tap;
 use crate::client::vo::QueryError;
@@ -41,12 +41,19 @@ impl TapQueries {
 
     /// Finds the service, and asks what it can do.
     pub(super) async fn open(&mut self, options: &TapOptions, monkey: &Monkey) -> Result<(), IterationError> {
+        monkey.enter(Phase::Discovery);
         let discovery = discover(monkey).await?;
         let base = discovery.tap(&options.dataset);
         let base = base.map_err(not_found)?.clone();
         let token = monkey.user().token.clone();
+        monkey.enter(Phase::MakeClient);
         let opened = monkey.unless_stopped(Box::pin(Tap::open(base, token))).await?;
-        self.tap = Some(opened.map_err(|source| IterationError::retry(source.kind(), NoClient { source }))?);
+        self.tap = Some(opened.map_err(|source| {
+            let (kind, status, url) = (source.kind(), source.status(), shown(&source));
+            let error = IterationError::retry(kind, NoClient { source });
+            error.at_shown(&url).status(status)
+        })?);
+        monkey.leave();
         Ok(())
     }
 
@@ -58,6 +65,7 @@ impl TapQueries {
         monkey.info(&format!("Running ({form}): {query}"));
         let limit = options.query_timeout.map(limit);
         let shown = Value::from(query);
+        monkey.enter(Phase::TapQuery);
         measured(monkey, shown, async {
             let mut job = None;
             let outcome = {
@@ -120,7 +128,13 @@ fn limit(seconds: f64) -> Duration {
 }
 
 pub(super) fn failed(error: QueryError) -> IterationError {
-    IterationError::retry(error.kind(), error)
+    let (kind, status, url) = (error.kind(), error.status(), shown(&error));
+    IterationError::retry(kind, error).at_shown(&url).status(status)
+}
+
+/// Returns who was asked, or nothing.
+fn shown(error: &QueryError) -> String {
+    error.url().unwrap_or_default().to_owned()
 }
 
 /// Returns where services are. Where nothing says so, nothing is found, which gives the error of a service that is not listed.

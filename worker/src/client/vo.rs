@@ -155,6 +155,39 @@ impl QueryError {
     }
 }
 
+impl QueryError {
+    /// Returns who was asked, as far as that may be shown.
+    pub(crate) fn url(&self) -> Option<&str> {
+        match self {
+            Self::Connect { url, .. }
+            | Self::Transport { url, .. }
+            | Self::TimedOut { url, .. }
+            | Self::Redirect { url }
+            | Self::Status { url, .. }
+            | Self::RateLimit { url, .. }
+            | Self::TooLong { url }
+            | Self::Capabilities { url, .. }
+            | Self::NotAJob { url, .. } => Some(url),
+            Self::QueryTimeout(_)
+            | Self::Format(_)
+            | Self::Answer(_)
+            | Self::NoSia
+            | Self::Inactive
+            | Self::Job(_)
+            | Self::NoResult => None,
+        }
+    }
+
+    /// Returns the status that the failure is about.
+    pub(crate) const fn status(&self) -> Option<u16> {
+        match self {
+            Self::Status { status, .. } => Some(*status),
+            Self::RateLimit { .. } => Some(429),
+            _ => None,
+        }
+    }
+}
+
 /// The connections of one monkey to one service.
 #[derive(Debug)]
 pub(super) struct Session {

@@ -26,6 +26,7 @@ use tracing::{debug, error, info, warn};
 pub(crate) use self::line::{Event, Field};
 pub(crate) use self::stop::{Pause, Stopped};
 
+use crate::business::Phase;
 use crate::client::repertoire::Locator;
 
 use self::line::severity;
@@ -115,6 +116,9 @@ const STATES: [MonkeyState; 5] = [
     MonkeyState::Error,
 ];
 
+/// Stands for a monkey that is at nothing in particular.
+const NO_PHASE: u8 = u8::MAX;
+
 impl Counts {
     pub(crate) fn success(&self) -> u64 {
         self.success.load(Ordering::Relaxed)
@@ -138,6 +142,8 @@ pub(crate) struct Monkey {
     user: AuthenticatedUser,
     /// Position in [`STATES`].
     state: AtomicU8,
+    /// Number of what it is at, or [`NO_PHASE`].
+    phase: AtomicU8,
     is_refreshing: AtomicBool,
     /// Whether its task has ended.
     has_ended: AtomicBool,
@@ -161,6 +167,7 @@ impl Monkey {
             flock,
             user,
             state: AtomicU8::new(0),
+            phase: AtomicU8::new(NO_PHASE),
             is_refreshing: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
             success: AtomicU64::new(0),
@@ -213,6 +220,21 @@ impl Monkey {
     /// Where it stands.
     pub(crate) fn state(&self) -> MonkeyState {
         STATES[usize::from(self.state.load(Ordering::SeqCst))]
+    }
+
+    /// Notes what it is at: named if it fails there, or has to be abandoned there.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.store(phase.number(), Ordering::Relaxed);
+    }
+
+    /// Notes that it is at nothing in particular any more.
+    pub(crate) fn leave(&self) {
+        self.phase.store(NO_PHASE, Ordering::Relaxed);
+    }
+
+    /// What it is at, if that has a name.
+    pub(crate) fn phase(&self) -> Option<Phase> {
+        Phase::of_number(self.phase.load(Ordering::Relaxed))
     }
 
     /// Returns random numbers of its own: the same ones for the same monkey and seed.

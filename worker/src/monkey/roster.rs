@@ -7,8 +7,8 @@ use mobu_fleet::domain::ids::{FlockName, MonkeyName};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
-use super::Monkey;
-use crate::business::registry;
+use super::{Monkey, state_name};
+use crate::business::{Phase, registry};
 
 /// How many names of monkeys a log line lists at most.
 const NAMED: usize = 20;
@@ -86,7 +86,7 @@ impl Lives {
         };
         if tokio::time::timeout(limit, all).await.is_err() {
             let left: Vec<_> = roster.monkeys.iter().filter(|monkey| !monkey.has_ended()).collect();
-            let names: Vec<_> = left.iter().take(NAMED).map(|monkey| monkey.name().as_str()).collect();
+            let names: Vec<_> = left.iter().take(NAMED).map(|monkey| described(monkey)).collect();
             warn!(
                 flock.name = %flock,
                 "{} monkeys of flock `{flock}` still run {limit:?} after they were told to stop, and are abandoned: {}{}",
@@ -97,6 +97,12 @@ impl Lives {
             self.tasks.shutdown().await;
         }
     }
+}
+
+/// Returns a monkey's name, and what it is at.
+fn described(monkey: &Monkey) -> String {
+    let at = monkey.phase().map_or(state_name(monkey.state()), Phase::as_str);
+    format!("{} ({at})", monkey.name())
 }
 
 fn note(ended: Result<(), tokio::task::JoinError>) {

@@ -1,7 +1,6 @@
 //! The life of one monkey (`contracts/businesses.md` 1): start up, iterate, shut down; begin again after a failure.
 
 use std::any::Any;
-use std::fmt::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,8 +10,9 @@ use mobu_fleet::domain::business::LogLevel;
 use mobu_fleet::domain::monkey::MonkeyEvent;
 use tracing::{debug, info};
 
-use super::{Event, Monkey, state_name};
-use crate::business::{Business, IterationError};
+use super::{Event, Field, Monkey, state_name};
+use crate::business::{Business, Failure, IterationError, Phase};
+use crate::client::shown::without_token;
 
 /// Lives a monkey's life until it is told to stop, or fails for good.
 ///
@@ -22,26 +22,23 @@ pub(crate) async fn live<B: Business>(monkey: Arc<Monkey>, make: impl Fn(&Monkey
     let _ended = Ended(&monkey);
     let mut business = make(&monkey);
     while monkey.apply(MonkeyEvent::Start) {
-        let error = match AssertUnwindSafe(run(&monkey, &mut business)).catch_unwind().await {
+        let outcome = match AssertUnwindSafe(run(&monkey, &mut business)).catch_unwind().await {
             Ok(outcome) => {
                 business.close(&monkey).await;
-                match outcome {
-                    Ok(()) => break,
-                    Err(error) => error,
-                }
+                outcome
             }
             Err(panic) => {
                 monkey.count_failure();
                 business = make(&monkey);
-                IterationError::retry(
-                    "panic",
-                    Panicked {
-                        text: panic_text(&*panic),
-                    },
-                )
+                let text = panic_text(&*panic);
+                Err(IterationError::retry("panic", Panicked { text }))
             }
         };
-        if !recover(&monkey, &error).await {
+        let failure = match outcome {
+            Ok(()) | Err(IterationError::Stopped(_)) => break,
+            Err(IterationError::Failed(failure)) => failure,
+        };
+        if !recover(&monkey, failure).await {
             return;
         }
     }
@@ -51,7 +48,7 @@ pub(crate) async fn live<B: Business>(monkey: Arc<Monkey>, make: impl Fn(&Monkey
 }
 
 /// Says what went wrong and pauses before the next run. Returns false if there is to be none, ever.
-async fn recover(monkey: &Monkey, error: &IterationError) -> bool {
+async fn recover(monkey: &Monkey, mut failure: Box<Failure>) -> bool {
     let is_stopping = monkey.is_stopping();
     if is_stopping {
         monkey.info(&format!(
@@ -59,21 +56,28 @@ async fn recover(monkey: &Monkey, error: &IterationError) -> bool {
             state_name(monkey.state())
         ));
     }
-    let text = "Exception thrown while doing monkey business";
-    let chain = chain(error);
+    failure.clean(&monkey.user().token);
+    failure.set_phase(monkey.phase());
+    monkey.leave();
+    let traceback = without_token(&failure.traceback(), &monkey.user().token);
     monkey.say(&Event {
         level: LogLevel::Error,
-        text,
-        fields: &[],
-        exception: Some(&chain),
+        text: "Exception thrown while doing monkey business",
+        fields: &facts(&failure),
+        exception: Some(&traceback),
     });
     let (name, flock) = (monkey.name(), &monkey.flock().name);
-    debug!(monkey.name = %name, flock.name = %flock, error = error.kind(), "monkey `{name}` of flock `{flock}` failed");
+    debug!(
+        monkey.name = %name, flock.name = %flock, error = failure.kind(),
+        "monkey `{name}` of flock `{flock}` failed"
+    );
+    let is_fatal = failure.is_fatal();
+    drop(failure);
     if is_stopping {
         return true;
     }
     let business = &monkey.flock().business;
-    if !business.restart || error.is_fatal() {
+    if !business.restart || is_fatal {
         info!(monkey.name = %name, flock.name = %flock, "Shutting down monkey due to error");
         monkey.apply(MonkeyEvent::FailForGood);
         return false;
@@ -111,6 +115,7 @@ async fn run<B: Business>(monkey: &Monkey, business: &mut B) -> Result<(), Itera
                 return Err(error);
             }
         }
+        monkey.leave();
         monkey.info("Idling...");
         business.idle(monkey).await;
     }
@@ -144,13 +149,25 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
         .to_owned()
 }
 
-/// Returns the error and its causes, one per line: what stands for mobu's traceback.
-fn chain(error: &IterationError) -> String {
-    let mut text = format!("{}: {error}", error.kind());
-    for cause in error.causes() {
-        write!(text, "\n  caused by: {cause}").expect("a String takes everything");
-    }
-    text
+/// Returns what is known of a failure as the facts of a log line.
+fn facts(failure: &Failure) -> Vec<(&'static str, Field<'_>)> {
+    let texts = [
+        ("kind", Some(failure.kind())),
+        ("phase", failure.phase().map(Phase::as_str)),
+        ("url", failure.url()),
+        ("notebook", failure.notebook()),
+        ("cell", failure.cell()),
+    ];
+    let texts = texts.into_iter();
+    let mut facts: Vec<_> = texts
+        .filter_map(|(key, text)| Some((key, Field::Text(text?))))
+        .collect();
+    facts.extend(
+        failure
+            .http_status()
+            .map(|status| ("status", Field::Integer(status.into()))),
+    );
+    facts
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ enum Act {
     Succeed,
     Fail,
     FailForGood,
+    /// Fails with all that is known.
+    FailAtLength,
     Panic,
     /// Ignores every wish to stop.
     Hang,
@@ -42,6 +44,10 @@ impl Scripted {
             Act::Succeed => Ok(()),
             Act::Fail => Err(IterationError::retry("test", "it failed")),
             Act::FailForGood => Err(IterationError::fatal("test", "it failed for good")),
+            Act::FailAtLength => Err(IterationError::retry("test", "gt-key.secret is not wanted")
+                .during(Phase::SpawnLab)
+                .at_shown("http://x/gt-key.secret")
+                .status(503)),
             Act::Panic => panic!("on purpose"),
             Act::Hang => std::future::pending().await,
         }
@@ -307,4 +313,19 @@ async fn monkeys_that_do_not_stop_in_time_are_abandoned_and_the_others_are_not()
         [MonkeyState::Stopping, MonkeyState::Finished]
     );
     assert_eq!(run.counts.by_state().map(|(_, count)| count).sum::<u64>(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_says_in_the_log_what_it_was_at_and_never_the_token() {
+    let bench = scripted(&[Act::Succeed, Act::FailAtLength], true);
+    bench.sleep(1).await;
+    let text = bench.monkey.read_log(0, u32::MAX).unwrap().text;
+    let line = text.lines().find(|line| line.contains("Exception thrown")).unwrap();
+    assert!(
+        line.contains(
+            "\"kind\": \"test\", \"phase\": \"spawn_lab\", \"url\": \"http://x/gt-key.***\", \"status\": 503, \"event\": "
+        ),
+        "{line}"
+    );
+    assert!(!text.contains("gt-key.secret"), "{text}");
 }

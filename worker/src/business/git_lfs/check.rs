@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tracing::warn;
 use url::Url;
 
+use crate::business::Phase;
 use crate::client::git::{Git, GitError, LIMIT};
 use crate::client::shown::plain;
 use crate::monkey::Monkey;
@@ -122,13 +123,19 @@ impl<'a> Check<'a> {
     /// Does all steps, or as many as work. The files are small, so that reading and writing them needs no thread of its own.
     pub(super) async fn run(&self) -> Result<(), CheckError> {
         let (origin, checkout, clone) = (self.path("origin"), self.path("checkout"), self.path("clone"));
+        let monkey = self.git.monkey;
+        monkey.enter(Phase::CreateOrigin);
         self.create_origin(&origin).await?;
+        monkey.enter(Phase::AddAsset);
         self.git
             .run(self.root(), &["clone", &text(&origin), &text(&checkout)])
             .await?;
         self.add_asset(&checkout).await?;
+        monkey.enter(Phase::PushAsset);
         self.push(&checkout).await?;
+        monkey.enter(Phase::VerifyOrigin);
         self.verify_origin(&origin).await?;
+        monkey.enter(Phase::VerifyAsset);
         self.clone_with_asset(&origin, &clone).await?;
         compare(&self.payload, &read(&clone.join(self.asset()))?, self.token())
     }

@@ -69,6 +69,11 @@ enum Failure {
 }
 
 impl RequestError {
+    /// Returns where it was sent, as far as that may be shown.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Returns what failed, in a word.
     pub(super) const fn kind(&self) -> &'static str {
         match &*self.failure {

@@ -68,6 +68,29 @@ pub(super) enum Deviation {
     },
 }
 
+impl Deviation {
+    /// Returns which URL it is about, if that is known.
+    pub(super) fn url(&self) -> Option<&str> {
+        match self {
+            Self::Unanswered(MusterError::TimedOut { url, .. } | MusterError::Transport { url, .. })
+            | Self::Status { url, .. } => Some(url),
+            _ => None,
+        }
+    }
+
+    /// Returns the status that came instead of the right one.
+    pub(super) const fn status(&self) -> Option<u16> {
+        match self {
+            Self::Status { status, .. }
+            | Self::Redirect(status)
+            | Self::Refusal(status)
+            | Self::Malformed(status)
+            | Self::Rejection(status) => Some(*status),
+            _ => None,
+        }
+    }
+}
+
 impl Check<'_> {
     /// Sends the requests in order, until an answer is not as it should be.
     pub(super) async fn run(&self) -> Result<(), Deviation> {
