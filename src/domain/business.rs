@@ -8,6 +8,7 @@ mod image;
 mod notebooks;
 mod nublado;
 mod plain;
+mod repository;
 mod tap;
 mod template;
 
@@ -26,6 +27,7 @@ pub use self::notebooks::{
 };
 pub use self::nublado::{NubladoOptions, NubladoPythonLoopOptions};
 pub use self::plain::{EmptyLoopOptions, GitLfsOptions, MusterOptions, SiaQuerySetRunnerOptions};
+pub use self::repository::RepositoryConfig;
 pub use self::tap::{TapOptions, TapQueryRunnerOptions, TapQuerySetRunnerOptions};
 pub use self::template::{JsonTemplate, Template, TemplateValues, Variable};
 use super::validation::{Extra, Fields, FromInput, Input, Parsed, choices};

@@ -39,6 +39,7 @@ pub use self::metrics::{KafkaMetrics, MetricsConfig, SaslMechanism, SecurityProt
 pub use self::mistakes::{ConfigError, Mistake};
 use self::rules::Rules;
 use self::settings::Settings;
+pub use self::yaml::parse as parse_yaml;
 use crate::domain::business::LogLevel;
 use crate::domain::discovery::Discovery;
 use crate::domain::flock::FlockConfig;

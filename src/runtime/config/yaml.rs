@@ -38,8 +38,12 @@ pub(super) fn read(path: &Path, is_named: bool) -> Result<Option<Value>, Mistake
     }
 }
 
-/// Parses a text that came from `place`. A text without any value is null.
-pub(super) fn parse(place: &str, text: &str) -> Result<Value, Mistake> {
+/// Parses YAML that came from `place`, be it ours or somebody else's. A text without any value is null.
+///
+/// # Errors
+///
+/// One mistake, without a piece of the text: it is no YAML, or it is larger or deeper than any configuration.
+pub fn parse(place: &str, text: &str) -> Result<Value, Mistake> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: MAX_DEPTH,
