@@ -36,6 +36,10 @@ pub struct WorkerConfig {
     pub monkey_logs: MonkeyLogs,
     /// Environment variables that git gets, besides those that keep it from asking questions.
     pub git_environment: Vec<(OsString, OsString)>,
+    /// Where git finds the configuration and the credentials with which it clones the notebooks; `None` for nowhere.
+    pub git_home: Option<OsString>,
+    /// Where clones are made; `None` for the system's choice.
+    pub clone_directory: Option<PathBuf>,
     /// Whether to look at what the process uses. A simulation does not, so that it repeats itself.
     pub measures_process: bool,
     /// What decides every random choice, the session's name included: another one for each run of a process.
@@ -95,6 +99,8 @@ impl WorkerConfig {
             discovery: None,
             monkey_logs: MonkeyLogs::default(),
             git_environment: git_environment(std::env::vars_os()),
+            git_home: std::env::var_os("HOME"),
+            clone_directory: None,
             measures_process: true,
             seed,
         }
@@ -163,6 +169,7 @@ impl WorkerConfig {
                 profile: LogProfile::Production,
                 ..MonkeyLogs::default()
             },
+            git_home: None,
             measures_process: false,
             ..Self::new(instance_id, replica_count, seed)
         }

@@ -26,6 +26,7 @@ pub use crate::replica::{LinkStatus, WorkerHandle, WorkerStatus};
 use crate::admin::Admin;
 use crate::client::gafaelfawr::Gafaelfawr;
 use crate::client::repertoire::Locator;
+use crate::client::repository::Clones;
 use crate::client::tokens::Tokens;
 use crate::flock::Pasture;
 use crate::monkey::Surroundings;
@@ -37,7 +38,7 @@ use crate::replica::actor::{Parts, Replica};
 pub struct Worker {
     config: WorkerConfig,
     link: Arc<dyn Link>,
-    surroundings: Arc<Surroundings>,
+    surroundings: Surroundings,
     tokens: Tokens,
     spool: Option<Arc<Spool>>,
     admin: Option<(TcpListener, SocketAddr)>,
@@ -95,7 +96,7 @@ impl Worker {
         } else {
             None
         };
-        let surroundings = Arc::new(Surroundings {
+        let surroundings = Surroundings {
             instance_id: config.instance_id.clone(),
             is_one_of_many: config.replica_count > 1,
             spool: spool.clone(),
@@ -103,7 +104,9 @@ impl Worker {
             seed: config.seed,
             locator,
             git_environment: config.git_environment.clone(),
-        });
+            // None are made before the worker has its tasks.
+            clones: clones(&config, &Tasks::new()),
+        };
         let admin = config.http_bind.map(bind).transpose()?;
         Ok(Self {
             config,
@@ -124,7 +127,10 @@ impl Worker {
         let (stop_limit, stop_limit_rx) = watch::channel(self.config.stop_timeout);
         let (ended_tx, flocks_ended) = mpsc::unbounded_channel();
         let pasture = Arc::new(Pasture {
-            surroundings: self.surroundings,
+            surroundings: Arc::new(Surroundings {
+                clones: clones(&self.config, tasks),
+                ..self.surroundings
+            }),
             tokens: self.tokens,
             identity: self.config.identity(),
             stop_limit: stop_limit_rx,
@@ -162,6 +168,12 @@ impl Worker {
         drop(tasks.spawn(TaskKind::Vital, "replica", replica.run(self.link)));
         handle
     }
+}
+
+fn clones(config: &WorkerConfig, tasks: &Tasks) -> Clones {
+    let home = config.git_home.clone().map(|home| ("HOME".into(), home));
+    let environment = config.git_environment.iter().cloned().chain(home).collect();
+    Clones::new(tasks.clone(), config.clone_directory.clone(), environment)
 }
 
 fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), WorkerError> {

@@ -5,7 +5,9 @@ mod failure;
 mod git_lfs;
 mod http_runner;
 mod muster;
-#[expect(dead_code, unused_imports, reason = "no business of this release runs in a lab yet")]
+#[expect(dead_code, reason = "no business of this release runs in a lab yet")]
+mod notebook_runner;
+#[expect(dead_code, reason = "no business of this release runs in a lab yet")]
 mod nublado;
 mod phase;
 mod query_sets;

@@ -1,18 +1,20 @@
-//! Git, as a subprocess: it never asks anybody, reads nobody's configuration, and ends in time or with its whole family.
+//! Git, as a subprocess: it never asks anybody, and ends in time or with its whole family.
+//!
+//! [`Git`] runs it for one monkey, with a configuration of its own; [`run`] is for whoever else needs it.
 
 use std::ffi::OsString;
 use std::fmt;
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use url::Url;
 
-use super::shown::{plain, shown_url};
+use super::shown::{Secrets, shown_url};
 use crate::monkey::{Monkey, Stopped};
 
 /// How long a command may take. Each of ours is a matter of a second; a service that never answers must not keep a monkey.
@@ -34,10 +36,10 @@ pub(crate) struct Git<'a> {
     pub(crate) limit: Duration,
 }
 
-/// Why a command did not do what it should. Never says the user's token.
+/// Why a command did not do what it should. Never says a secret.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GitError {
-    /// The monkey was told to stop.
+    /// Nobody wants it any more.
     #[error(transparent)]
     Stopped(#[from] Stopped),
     /// It does not even start.
@@ -74,11 +76,18 @@ pub(crate) enum GitError {
     },
 }
 
-/// The ends of what a command said, without the token.
+/// The ends of what a command said, without secrets.
 #[derive(Debug)]
 pub(crate) struct Output {
     stdout: String,
     stderr: String,
+}
+
+impl Output {
+    /// Returns what it said, without blanks at the ends.
+    pub(crate) fn stdout(&self) -> &str {
+        self.stdout.trim()
+    }
 }
 
 impl fmt::Display for Output {
@@ -99,68 +108,110 @@ impl Git<'_> {
     ///
     /// Dropped, it kills the command and whatever that has started.
     pub(crate) async fn run(&self, directory: &Path, arguments: &[&str]) -> Result<(), GitError> {
-        if self.monkey.is_stopping() {
-            return Err(Stopped.into());
-        }
-        let token = &self.monkey.user().token;
-        let command = || shown_command(arguments, token);
-        let mut running =
-            Running::start(self.command(directory, arguments)).map_err(|source| GitError::Unstartable {
-                command: command(),
-                source,
-            })?;
-        let ended = self
-            .monkey
-            .unless_stopped(tokio::time::timeout(self.limit, running.finish()))
-            .await;
-        let directory = || directory.display().to_string();
-        match ended {
-            Ok(Ok(Ok(status))) if status.success() => Ok(()),
-            Ok(Ok(Ok(status))) => Err(GitError::Failed {
-                command: command(),
-                directory: directory(),
-                status,
-                output: running.output(token),
-            }),
-            Ok(Ok(Err(source))) => Err(GitError::Unstartable {
-                command: command(),
-                source,
-            }),
-            Ok(Err(_)) => {
-                running.end().await;
-                Err(GitError::TimedOut {
-                    command: command(),
-                    directory: directory(),
-                    limit: self.limit,
-                    output: running.output(token),
-                })
-            }
-            Err(stopped) => {
-                running.end().await;
-                Err(stopped.into())
-            }
-        }
-    }
-
-    fn command(&self, directory: &Path, arguments: &[&str]) -> Command {
-        let mut command = Command::new("git");
+        let mut command = prepared(arguments, directory, &self.monkey.surroundings().git_environment);
         command
-            .args(arguments)
-            .current_dir(directory)
-            .env_clear()
-            .envs(self.monkey.surroundings().git_environment.iter().cloned())
             .env("HOME", &self.home)
             .env("GIT_CONFIG_GLOBAL", &self.config)
             .env("GIT_CONFIG_SYSTEM", OsString::new())
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // Git does its work in children of its own, such as git-lfs. In one group, they can be ended together.
-            .process_group(0)
-            .kill_on_drop(true);
-        command
+            .env("GIT_CONFIG_NOSYSTEM", "1");
+        let job = Job {
+            command,
+            arguments,
+            directory,
+            limit: self.limit,
+            secrets: Secrets::Token(&self.monkey.user().token),
+        };
+        run(job, self.monkey.stopped()).await.map(drop)
+    }
+}
+
+/// A command that is to be run.
+#[derive(Debug)]
+pub(crate) struct Job<'a> {
+    /// As [`prepared`] made it.
+    pub(crate) command: Command,
+    /// Its arguments, for people.
+    pub(crate) arguments: &'a [&'a str],
+    /// Where it runs.
+    pub(crate) directory: &'a Path,
+    /// How long it may take.
+    pub(crate) limit: Duration,
+    /// What nobody may see of what it says.
+    pub(crate) secrets: Secrets<'a>,
+}
+
+/// Returns a command that sees the given environment only, has nobody to ask, and can be ended with all that it starts.
+pub(crate) fn prepared(arguments: &[&str], directory: &Path, environment: &[(OsString, OsString)]) -> Command {
+    let mut command = Command::new("git");
+    command
+        .args(arguments)
+        .current_dir(directory)
+        .env_clear()
+        .envs(environment.iter().cloned())
+        .env("GIT_TERMINAL_PROMPT", "0")
+        // Set, though to nothing, it keeps git from looking for a program that would open a window.
+        .env("GIT_ASKPASS", OsString::new())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // Git does its work in children of its own, such as git-lfs. In one group, they can be ended together.
+        .process_group(0)
+        .kill_on_drop(true);
+    command
+}
+
+/// Runs a command to its end, or until `stopped` ends. Returns the ends of what it said.
+///
+/// # Cancel safety
+///
+/// Dropped, it kills the command and whatever that has started.
+pub(crate) async fn run(job: Job<'_>, stopped: impl Future<Output = ()>) -> Result<Output, GitError> {
+    let Job {
+        command,
+        arguments,
+        directory,
+        limit,
+        secrets,
+    } = job;
+    let mut stopped = std::pin::pin!(stopped);
+    // A stop that came before is one as well.
+    if futures_lite::future::poll_once(stopped.as_mut()).await.is_some() {
+        return Err(Stopped.into());
+    }
+    let shown = || shown_command(arguments, secrets);
+    let unstartable = |source| GitError::Unstartable {
+        command: shown(),
+        source,
+    };
+    let mut running = Running::start(command).map_err(unstartable)?;
+    let ended = tokio::select! {
+        biased;
+        () = stopped => Err(Stopped),
+        ended = tokio::time::timeout(limit, running.finish()) => Ok(ended),
+    };
+    let directory = || directory.display().to_string();
+    match ended {
+        Ok(Ok(Ok(status))) if status.success() => Ok(running.output(secrets)),
+        Ok(Ok(Ok(status))) => Err(GitError::Failed {
+            command: shown(),
+            directory: directory(),
+            status,
+            output: running.output(secrets),
+        }),
+        Ok(Ok(Err(source))) => Err(unstartable(source)),
+        Ok(Err(_)) => {
+            running.end().await;
+            Err(GitError::TimedOut {
+                command: shown(),
+                directory: directory(),
+                limit,
+                output: running.output(secrets),
+            })
+        }
+        Err(stopped) => {
+            running.end().await;
+            Err(stopped.into())
+        }
     }
 }
 
@@ -214,10 +265,10 @@ impl Running {
         }
     }
 
-    fn output(&self, token: &SecretString) -> Output {
+    fn output(&self, secrets: Secrets<'_>) -> Output {
         Output {
-            stdout: self.stdout.shown(token),
-            stderr: self.stderr.shown(token),
+            stdout: self.stdout.shown(secrets),
+            stderr: self.stderr.shown(secrets),
         }
     }
 }
@@ -265,18 +316,18 @@ impl<R: AsyncRead + Unpin> Tail<R> {
         }
     }
 
-    fn shown(&self, token: &SecretString) -> String {
+    fn shown(&self, secrets: Secrets<'_>) -> String {
         if !self.is_cut {
-            return plain(&self.kept, token);
+            return secrets.plain(&self.kept);
         }
-        // The cut may have gone through a token: its rest would not be recognised.
-        let doubtful = token.expose_secret().len().min(self.kept.len());
-        format!("…{}", plain(&self.kept[doubtful..], token))
+        // The cut may have gone through a secret: its rest would not be recognised.
+        let doubtful = secrets.longest().min(self.kept.len());
+        format!("…{}", secrets.plain(&self.kept[doubtful..]))
     }
 }
 
 /// Returns a command for people: what has blanks is quoted, and what may be secret left out.
-fn shown_command(arguments: &[&str], token: &SecretString) -> String {
+fn shown_command(arguments: &[&str], secrets: Secrets<'_>) -> String {
     let mut text = "git".to_owned();
     for argument in arguments {
         let shown = match Url::parse(argument) {
@@ -292,11 +343,13 @@ fn shown_command(arguments: &[&str], token: &SecretString) -> String {
             text.push_str(&shown);
         }
     }
-    plain(text.as_bytes(), token)
+    secrets.plain(text.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
+    use secrecy::SecretString;
+
     use super::*;
     use crate::monkey::task::tests::{monkey, run};
 
@@ -312,7 +365,7 @@ mod tests {
                 "https://a:b@example.org/x",
                 "gt-key.secret",
             ],
-            &token,
+            Secrets::Token(&token),
         );
         assert_eq!(
             shown,
@@ -328,7 +381,7 @@ mod tests {
         for chunk in text.as_bytes().chunks(100) {
             tail.keep(chunk);
         }
-        let shown = tail.shown(&token);
+        let shown = tail.shown(Secrets::Token(&token));
         assert!(
             !shown.contains("secret") && shown.starts_with('…') && shown.ends_with("xxx"),
             "{shown}"
@@ -340,7 +393,10 @@ mod tests {
     fn a_short_output_is_kept_whole() {
         let mut tail = Tail::new(tokio::io::empty());
         tail.keep(b"fatal: gt-key.secret\n");
-        assert_eq!(tail.shown(&SecretString::from("gt-key.secret")), "fatal: gt-key.***\n");
+        assert_eq!(
+            tail.shown(Secrets::Token(&SecretString::from("gt-key.secret"))),
+            "fatal: gt-key.***\n"
+        );
     }
 
     /// Runs a command of the shell as git would run its helpers, for so long at most.

@@ -6,6 +6,7 @@ pub(crate) mod http;
 pub(crate) mod muster;
 mod pieces;
 pub(crate) mod repertoire;
+pub(crate) mod repository;
 pub(crate) mod shown;
 pub(crate) mod sia;
 pub(crate) mod tap;

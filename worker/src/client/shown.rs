@@ -62,6 +62,92 @@ pub(crate) fn excerpt(body: &[u8]) -> String {
     format!("`{}{more}`", text.escape_debug())
 }
 
+/// What nobody may see of what a command says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Secrets<'a> {
+    /// A user's token.
+    Token(&'a SecretString),
+    /// What somebody wrote into a URL, to get at a repository.
+    Url(&'a UrlSecrets),
+}
+
+impl Secrets<'_> {
+    /// Returns the beginning of a text without the secrets, as [`plain`] does.
+    pub(crate) fn plain(self, text: &[u8]) -> String {
+        match self {
+            Self::Token(token) => plain(text, token),
+            Self::Url(secrets) => {
+                let hidden = secrets.hide(&String::from_utf8_lossy(text));
+                plain(hidden.as_bytes(), &SecretString::default())
+            }
+        }
+    }
+
+    /// Returns the length of the longest secret, in bytes.
+    pub(crate) fn longest(self) -> usize {
+        match self {
+            Self::Token(token) => token.expose_secret().len(),
+            Self::Url(UrlSecrets(secrets)) => {
+                let lengths = secrets.iter().map(|secret| secret.expose_secret().len());
+                lengths.max().unwrap_or_default()
+            }
+        }
+    }
+}
+
+/// Shortest name in a URL that may be a secret by itself: tokens of services are longer than what people are called.
+const LIKE_A_TOKEN: usize = 16;
+
+/// The secrets of a URL: user and password, as they are written and as they are meant, and the values of its query.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct UrlSecrets(Vec<SecretString>);
+
+impl UrlSecrets {
+    /// Finds the secrets of a text that git takes for the place of a repository, which need not be a URL. Most have none.
+    pub(crate) fn of(text: &str) -> Self {
+        let Some((_, rest)) = text.split_once("://") else {
+            return Self::default();
+        };
+        let mut secrets = Vec::new();
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        if let Some((written, _)) = authority.rsplit_once('@') {
+            let (user, password) = written.split_once(':').unwrap_or((written, ""));
+            secrets.push(format!("{written}@"));
+            secrets.extend(spellings(password));
+            secrets.extend(spellings(user).into_iter().filter(|user| user.len() >= LIKE_A_TOKEN));
+        }
+        let query = rest.split_once('?').map(|(_, query)| query).unwrap_or_default();
+        for pair in query.split('&') {
+            secrets.extend(spellings(
+                pair.split_once('=').map(|(_, value)| value).unwrap_or_default(),
+            ));
+        }
+        secrets.retain(|secret| !secret.is_empty());
+        // The whole goes before its parts.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.dedup();
+        Self(secrets.into_iter().map(SecretString::from).collect())
+    }
+
+    /// Returns a text without the secrets.
+    pub(crate) fn hide(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, secret| {
+            let secret = secret.expose_secret();
+            let stand_in = if secret.ends_with('@') { "" } else { "***" };
+            text.replace(secret, stand_in)
+        })
+    }
+}
+
+/// Returns a part of a URL as it is written, as it is meant, and as a browser would write it.
+fn spellings(written: &str) -> [String; 3] {
+    let pair = format!("x={}", written.replace('+', "%2B"));
+    let meant = url::form_urlencoded::parse(pair.as_bytes()).next();
+    let meant = meant.map(|(_, value)| value.into_owned()).unwrap_or_default();
+    let encoded = url::form_urlencoded::byte_serialize(meant.as_bytes()).collect::<String>();
+    [written.to_owned(), meant, encoded.replace('+', "%20")]
+}
+
 /// Most bytes of a text that is repeated as it is.
 const PLAIN: usize = 2048;
 
@@ -107,6 +193,23 @@ mod tests {
         );
         assert_eq!(without_token("say plain", &SecretString::from("plain")), "say ***");
         assert_eq!(without_token("say", &SecretString::from("")), "say");
+    }
+
+    #[test]
+    fn what_opens_a_repository_is_hidden_in_every_spelling() {
+        let url = "https://me:p%40ss:w@git.test/a.git?key=abc%20d";
+        let hidden = UrlSecrets::of(url).hide(&format!("fatal: {url} p@ss:w p%40ss%3Aw `abc d`"));
+        assert_eq!(hidden, "fatal: https://git.test/a.git?key=*** *** *** `***`");
+        let token = UrlSecrets::of("https://ghp_0123456789abcdef@git.test/a.git");
+        assert_eq!(token.hide("ghp_0123456789abcdef"), "***");
+        for plain in [
+            "https://git.test/a.git",
+            "git@git.test:a.git",
+            "/srv/a.git",
+            "ssh://git@git.test/a",
+        ] {
+            assert_eq!(UrlSecrets::of(plain).hide("git says git.test"), "git says git.test");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub(crate) mod task;
 use std::ffi::OsString;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use mobu_fleet::domain::business::{BusinessConfig, LogLevel};
@@ -18,6 +18,7 @@ use mobu_fleet::domain::flock::Group;
 use mobu_fleet::domain::ids::{FlockName, InstanceId, MonkeyName};
 use mobu_fleet::domain::messages::LogPart;
 use mobu_fleet::domain::monkey::{BusinessData, MonkeyData, MonkeyEvent, MonkeyState, UserData};
+use mobu_fleet::runtime::clock::Instant;
 use mobu_fleet::runtime::telemetry::LogProfile;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -28,6 +29,7 @@ pub(crate) use self::stop::{Pause, Stopped};
 
 use crate::business::Phase;
 use crate::client::repertoire::Locator;
+use crate::client::repository::Clones;
 
 use self::line::severity;
 use self::log::MonkeyLog;
@@ -80,11 +82,15 @@ pub(crate) struct Surroundings {
     pub(crate) locator: Option<Arc<Locator>>,
     /// What git gets of the process's environment.
     pub(crate) git_environment: Vec<(OsString, OsString)>,
+    /// The clones of repositories whose notebooks are run.
+    pub(crate) clones: Clones,
 }
 
 /// What a monkey is at, as far as it shows.
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
+    /// Base name of its current or last notebook.
+    pub(crate) notebook: Option<String>,
     /// Its running query, or the last one that failed: a text, or an object of SIA parameters.
     pub(crate) running_query: Option<Value>,
 }
@@ -144,7 +150,8 @@ pub(crate) struct Monkey {
     state: AtomicU8,
     /// Number of what it is at, or [`NO_PHASE`].
     phase: AtomicU8,
-    is_refreshing: AtomicBool,
+    /// Guards when the last refresh was asked for that has not been done; held for a copy or a change, never over an await.
+    refresh_asked: Mutex<Option<Instant>>,
     /// Whether its task has ended.
     has_ended: AtomicBool,
     success: AtomicU64,
@@ -168,7 +175,7 @@ impl Monkey {
             user,
             state: AtomicU8::new(0),
             phase: AtomicU8::new(NO_PHASE),
-            is_refreshing: AtomicBool::new(false),
+            refresh_asked: Mutex::default(),
             has_ended: AtomicBool::new(false),
             success: AtomicU64::new(0),
             failure: AtomicU64::new(0),
@@ -270,6 +277,15 @@ impl Monkey {
         self.stop.is_set()
     }
 
+    /// Waits until it is told to stop.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub(crate) async fn stopped(&self) {
+        self.stop.wait().await;
+    }
+
     /// Logs an event of level info without further facts.
     pub(crate) fn info(&self, text: &str) {
         self.say(&Event {
@@ -311,9 +327,27 @@ impl Monkey {
         }
     }
 
-    /// Asks for a refresh. It stays asked for until the business has done it.
-    pub(crate) fn refresh(&self) {
-        self.is_refreshing.store(true, Ordering::SeqCst);
+    /// Asks for a refresh, as of `now`. It stays asked for until the business has done it.
+    pub(crate) fn refresh(&self, now: Instant) {
+        *self.asked() = Some(now);
+    }
+
+    /// Returns when the last refresh was asked for that has not been done.
+    pub(crate) fn refresh_asked(&self) -> Option<Instant> {
+        *self.asked()
+    }
+
+    /// Notes that a refresh was done, unless another one has been asked for since.
+    pub(crate) fn refreshed(&self, asked: Instant) {
+        let mut last = self.asked();
+        if *last == Some(asked) {
+            *last = None;
+        }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Option<Instant>> {
+        let asked = self.refresh_asked.lock();
+        asked.expect("no code panics while it holds the wish for a refresh")
     }
 
     /// Tells it to stop; waits for nothing.
@@ -389,7 +423,8 @@ impl Monkey {
                 name: self.flock.business.kind().class_name().to_owned(),
                 failure_count: self.failure.load(Ordering::Relaxed),
                 success_count: self.success.load(Ordering::Relaxed),
-                refreshing: self.is_refreshing.load(Ordering::SeqCst),
+                refreshing: self.refresh_asked().is_some(),
+                notebook: activity.as_ref().and_then(|activity| activity.notebook.clone()),
                 running_query: activity.as_ref().and_then(|activity| activity.running_query.clone()),
                 ..BusinessData::default()
             },

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mobu_fleet::domain::ids::{FlockName, MonkeyName};
+use mobu_fleet::runtime::clock;
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
@@ -41,7 +42,9 @@ impl Roster {
     }
 
     pub(crate) fn refresh(&self) {
-        self.monkeys.iter().for_each(|monkey| monkey.refresh());
+        // One moment for all, so that one clone will do for all of them.
+        let now = clock::now();
+        self.monkeys.iter().for_each(|monkey| monkey.refresh(now));
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 use mobu_fleet::domain::flock::FlockConfig;
 use mobu_fleet::domain::ids::MonkeyName;
 use mobu_fleet::domain::monkey::MonkeyState;
+use mobu_fleet::runtime::tasks::Tasks;
 use mobu_fleet::runtime::telemetry::LogProfile;
 use secrecy::SecretString;
 use serde_json::json;
@@ -13,6 +14,7 @@ use super::super::roster::{Lives, Roster};
 use super::super::spool::Spool;
 use super::super::{AuthenticatedUser, Counts, FlockRun, Surroundings, UserOrigin};
 use super::*;
+use crate::client::repository::Clones;
 use crate::config::WorkerConfig;
 
 /// What a scripted business does next.
@@ -105,6 +107,7 @@ pub(crate) fn run(restart: bool) -> Arc<FlockRun> {
             seed: 7,
             locator: None,
             git_environment: WorkerConfig::for_tests("0", 1).git_environment,
+            clones: Clones::new(Tasks::new(), None, Vec::new()),
         }),
     })
 }
