@@ -21,7 +21,7 @@ mod yaml;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +45,7 @@ use crate::domain::discovery::Discovery;
 use crate::domain::flock::FlockConfig;
 use crate::domain::ids::{FleetName, InstanceId};
 use crate::domain::validation::choices;
+use crate::link::amqp::TlsFiles;
 use crate::runtime::telemetry::LogProfile;
 
 /// The file that is read if it exists and no other is named.
@@ -135,8 +136,8 @@ pub struct Config {
     /// The broker's URLs as they were given, separated by commas; the link checks their syntax. There for coordinator
     /// and worker.
     pub amqp_url: Option<SecretString>,
-    /// PEM file of the authority that signed the broker's certificate.
-    pub amqp_ca_file: Option<PathBuf>,
+    /// PEM files for `amqps://`; nothing is read yet.
+    pub amqp_tls: TlsFiles,
     /// How many replicas the fleet is meant to have, 1 to [`MAX_REPLICAS`].
     pub replica_count: u32,
     /// The replica's name; there for a worker.
@@ -315,7 +316,7 @@ impl Config {
             role: Role::Local,
             fleet: default_fleet(),
             amqp_url: None,
-            amqp_ca_file: None,
+            amqp_tls: TlsFiles::default(),
             replica_count: 1,
             instance_id: Some("0".parse().expect("a digit is an instance ID")),
             http_bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

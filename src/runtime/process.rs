@@ -7,11 +7,11 @@ use std::sync::Arc;
 use secrecy::ExposeSecret;
 use tracing::{error, warn};
 
-use super::config::{Config, Sources};
+use super::config::{self, Config, Sources};
 use super::lifecycle::{EXIT_CONFIG, EXIT_CRASH};
 use super::telemetry;
 use crate::link::amqp::{AmqpConfig, AmqpLink};
-use crate::link::{BoxError, Link};
+use crate::link::{BoxError, Link, topology};
 
 /// Why a program cannot reach its broker, as far as that shows before it tries.
 #[derive(Debug, thiserror::Error)]
@@ -22,14 +22,9 @@ pub enum BrokerError {
     /// A URL that cannot work.
     #[error("MOBU_AMQP_URL")]
     Url(#[from] crate::link::amqp::InvalidBrokerUrl),
-    /// The file of the authority that signed the broker's certificate cannot be read.
-    #[error("MOBU_AMQP_CA_FILE: cannot read {path}")]
-    CaFile {
-        /// The file.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// A file for TLS cannot be used.
+    #[error("MOBU_AMQP_CA_FILE, MOBU_AMQP_CERT_FILE and MOBU_AMQP_KEY_FILE")]
+    Tls(#[from] crate::link::amqp::TlsFileError),
 }
 
 /// Reads the configuration, starts logging and the runtime, and runs a program to its end.
@@ -82,13 +77,10 @@ pub fn broker(config: &Config) -> Result<Arc<dyn Link>, BrokerError> {
     let url = config.amqp_url.as_ref().ok_or(BrokerError::NoUrl)?;
     let urls = AmqpConfig::parse_urls(url.expose_secret())?;
     let mut amqp = AmqpConfig::new(urls, config.fleet.clone());
-    if let Some(path) = &config.amqp_ca_file {
-        let pem = std::fs::read_to_string(path);
-        let pem = pem.map_err(|source| BrokerError::CaFile {
-            path: path.display().to_string(),
-            source,
-        })?;
-        amqp.ca_pem = Some(pem);
+    amqp.tls = config.amqp_tls.clone();
+    amqp.tls.check()?;
+    if config.role == config::Role::Worker {
+        amqp.role = topology::Role::Worker;
     }
     Ok(Arc::new(AmqpLink::new(amqp)?))
 }

@@ -6,3 +6,4 @@ mod link;
 mod link_faults;
 mod processes;
 mod support;
+mod tls;

@@ -22,6 +22,9 @@ use mobu_fleet::link::topology::Permissions;
 /// Names the broker that the runner has started for all tests, if it has.
 pub const URL_VARIABLE: &str = "MOBU_TEST_AMQP_URL";
 
+/// Names another RabbitMQ than the installed one: a folder whose `sbin` has its scripts, as `tests/brokers/unpack` makes it.
+pub const HOME_VARIABLE: &str = "MOBU_TEST_RABBITMQ_HOME";
+
 /// How long a node may take to answer a handshake, or to end. It takes 3 to 6 s on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A node that outlives its test run by this much is ended by its watchdog even if the run goes on.
@@ -94,8 +97,35 @@ struct Node {
     name: String,
     port: u16,
     dist_port: u16,
+    tls_port: Option<u16>,
     epmd_port: u16,
+    password: String,
     watchdog: Child,
+}
+
+/// What a node is to be like.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Password of the user `guest`, who may do everything; letters and digits.
+    pub password: String,
+    /// How many nodes form one cluster.
+    pub nodes: usize,
+    /// When a watchdog ends the nodes even if this process goes on.
+    pub lifetime: Duration,
+    /// A folder as `deploy/rabbitmq/make-certs` makes it: the nodes then speak TLS at one port more, to clients that show a
+    /// certificate of the same authority.
+    pub certificates: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            password: "guest".to_owned(),
+            nodes: 1,
+            lifetime: LIFETIME,
+            certificates: None,
+        }
+    }
 }
 
 impl Broker {
@@ -106,24 +136,50 @@ impl Broker {
 
     /// As [`Broker::start`], for who has no runtime.
     pub fn start_blocking() -> Result<Self> {
-        let [port, dist_port, epmd_port] = free_ports()?;
-        let folder = tempfile::Builder::new().prefix("mobu-broker-").tempdir()?;
-        // The node may run as another user than the one who made the folder.
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700))?;
-        let name = format!("mobu{port}@localhost");
-        write_files(folder.path(), port)?;
-        let watchdog = watch(folder.path())?;
-        let node = Node {
-            scripts: scripts()?,
-            folder,
-            name,
-            port,
-            dist_port,
-            epmd_port,
-            watchdog,
-        };
-        node.boot()?;
-        Ok(Self { node: Arc::new(node) })
+        let mut nodes = Self::start_all_blocking(&Settings::default())?;
+        nodes.pop().context("one node was asked for")
+    }
+
+    /// Starts as many nodes as the settings say, one cluster, and waits until each speaks AMQP.
+    pub async fn start_all(settings: Settings) -> Result<Vec<Self>> {
+        tokio::task::spawn_blocking(move || Self::start_all_blocking(&settings)).await?
+    }
+
+    fn start_all_blocking(settings: &Settings) -> Result<Vec<Self>> {
+        let mut ports = free_ports(3 * settings.nodes + 1)?;
+        let epmd_port = ports.pop().context("one more than three for each")?;
+        let cookie = uuid::Uuid::new_v4().simple().to_string();
+        let names: Vec<_> = ports
+            .chunks(3)
+            .map(|ports| format!("mobu{}@localhost", ports[0]))
+            .collect();
+        let nodes = ports.chunks(3).zip(&names).map(|(ports, name)| {
+            let folder = tempfile::Builder::new().prefix("mobu-broker-").tempdir()?;
+            // The node may run as another user than the one who made the folder.
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700))?;
+            write_files(folder.path(), [ports[0], ports[2]], settings, &cookie, &names)?;
+            let node = Node {
+                scripts: scripts()?,
+                name: name.clone(),
+                port: ports[0],
+                dist_port: ports[1],
+                tls_port: settings.certificates.is_some().then_some(ports[2]),
+                epmd_port,
+                password: settings.password.clone(),
+                watchdog: watch(folder.path(), settings.lifetime)?,
+                folder,
+            };
+            Ok(Self { node: Arc::new(node) })
+        });
+        let nodes = nodes.collect::<Result<Vec<_>>>()?;
+        // All at once: the nodes of a cluster wait for each other.
+        thread::scope(|scope| {
+            let booting: Vec<_> = nodes.iter().map(|node| scope.spawn(|| node.node.boot())).collect();
+            booting
+                .into_iter()
+                .try_for_each(|boot| boot.join().map_err(|_| anyhow::anyhow!("a start panicked"))?)
+        })?;
+        Ok(nodes)
     }
 
     /// Where it listens, with the credentials of its administrator and a short heartbeat.
@@ -133,7 +189,18 @@ impl Broker {
 
     /// The same through another port: a proxy's.
     pub fn url_at(&self, port: u16) -> String {
-        format!("amqp://guest:guest@127.0.0.1:{port}/?heartbeat=2")
+        format!("amqp://guest:{}@127.0.0.1:{port}/?heartbeat=2", self.node.password)
+    }
+
+    /// The same through TLS, for a host name that the node's certificate may or may not have.
+    ///
+    /// # Panics
+    ///
+    /// If the node was started without certificates.
+    pub fn tls_url(&self, host: &str) -> String {
+        let Node { password, tls_port, .. } = &*self.node;
+        let tls_port = tls_port.expect("the node was given certificates");
+        format!("amqps://guest:{password}@{host}:{tls_port}/?heartbeat=2")
     }
 
     /// The same as another user.
@@ -161,6 +228,25 @@ impl Broker {
             node.wait_gone()
         })
         .await
+    }
+
+    /// Ends the node as an administrator would, and waits until it has.
+    pub async fn stop(&self) -> Result<()> {
+        self.blocking(|node| {
+            node.signal("TERM")?;
+            node.wait_gone()
+        })
+        .await
+    }
+
+    /// Name of the node in its cluster.
+    pub fn name(&self) -> &str {
+        &self.node.name
+    }
+
+    /// Where a node keeps its data.
+    pub fn data(&self) -> PathBuf {
+        self.node.folder.path().join("mnesia").join(&self.node.name)
     }
 
     /// Boots a node that was killed, with the data that it had.
@@ -192,6 +278,13 @@ impl Broker {
     pub async fn alarm(&self, on: bool) -> Result<()> {
         let fraction = if on { "0.00001" } else { "0.8" };
         self.control(&["set_vm_memory_high_watermark", fraction]).await?;
+        Ok(())
+    }
+
+    /// Raises the alarm of a full disk, which blocks publishers, or ends it.
+    pub async fn disk_alarm(&self, on: bool) -> Result<()> {
+        let limit = if on { "1000000GB" } else { "50MB" };
+        self.control(&["set_disk_free_limit", limit]).await?;
         Ok(())
     }
 
@@ -301,7 +394,8 @@ impl Node {
             .context("rabbitmq-server could not be started")?;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if speaks_amqp(self.port) {
+            // The listener for TLS opens after the other one.
+            if speaks_amqp(self.port) && self.tls_port.is_none_or(is_open) {
                 break;
             }
             let ended = child.try_wait()?;
@@ -350,7 +444,7 @@ impl Drop for Node {
 /// Starts the process that ends the node when its standard input closes: when we say so, or when we are gone.
 ///
 /// The epmd that the node started is found by its port, which nobody else was given.
-fn watch(folder: &Path) -> Result<Child> {
+fn watch(folder: &Path, lifetime: Duration) -> Result<Child> {
     let script = format!(
         r#"
         timeout {lifetime} cat > /dev/null
@@ -367,7 +461,7 @@ fn watch(folder: &Path) -> Result<Child> {
         done
         rm -rf "$1"
         "#,
-        lifetime = LIFETIME.as_secs(),
+        lifetime = lifetime.as_secs(),
     );
     Command::new("setsid")
         .args(["sh", "-c", &script, "watchdog"])
@@ -379,12 +473,13 @@ fn watch(folder: &Path) -> Result<Child> {
         .context("no watchdog could be started")
 }
 
-fn write_files(folder: &Path, port: u16) -> Result<()> {
+fn write_files(folder: &Path, ports: [u16; 2], given: &Settings, secret: &str, nodes: &[String]) -> Result<()> {
+    let [port, tls_port] = ports;
     for name in ["mnesia", "log", "generated"] {
         fs::create_dir(folder.join(name))?;
     }
     let cookie = folder.join(".erlang.cookie");
-    fs::write(&cookie, uuid::Uuid::new_v4().simple().to_string())?;
+    fs::write(&cookie, secret)?;
     fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400))?;
     fs::write(folder.join("plugins"), "[].\n")?;
     fs::write(folder.join("env.conf"), "")?;
@@ -395,12 +490,46 @@ fn write_files(folder: &Path, port: u16) -> Result<()> {
     writeln!(settings, "log.console = true")?;
     writeln!(settings, "log.console.level = warning")?;
     writeln!(settings, "log.file = false")?;
+    writeln!(settings, "default_pass = {}", given.password)?;
+    if let Some(certificates) = &given.certificates {
+        writeln!(settings, "listeners.ssl.local = 127.0.0.1:{tls_port}")?;
+        for (key, file) in [
+            ("cacertfile", "ca.crt"),
+            ("certfile", "server.crt"),
+            ("keyfile", "server.key"),
+        ] {
+            writeln!(settings, "ssl_options.{key} = {}", certificates.join(file).display())?;
+        }
+        writeln!(settings, "ssl_options.verify = verify_peer")?;
+        writeln!(settings, "ssl_options.fail_if_no_peer_cert = true")?;
+    }
+    if nodes.len() > 1 {
+        writeln!(settings, "cluster_formation.peer_discovery_backend = classic_config")?;
+        for (index, name) in nodes.iter().enumerate() {
+            writeln!(
+                settings,
+                "cluster_formation.classic_config.nodes.{} = {name}",
+                index + 1
+            )?;
+        }
+        writeln!(settings, "cluster_partition_handling = pause_minority")?;
+        writeln!(settings, "net_ticktime = 8")?;
+    }
     fs::write(folder.join("rabbitmq.conf"), settings)?;
     Ok(())
 }
 
 /// The folder of the server's own scripts. Those in the path switch to another user.
 fn scripts() -> Result<PathBuf> {
+    if let Some(home) = std::env::var_os(HOME_VARIABLE).filter(|home| !home.is_empty()) {
+        let scripts = Path::new(&home).join("sbin");
+        ensure!(
+            scripts.join("rabbitmq-server").exists(),
+            "{HOME_VARIABLE}: there is no rabbitmq-server in {}",
+            scripts.display()
+        );
+        return Ok(scripts);
+    }
     let base = Path::new("/usr/lib/rabbitmq/lib");
     for entry in fs::read_dir(base).context("rabbitmq-server is not installed")? {
         let scripts = entry?.path().join("sbin");
@@ -411,15 +540,15 @@ fn scripts() -> Result<PathBuf> {
     bail!("no rabbitmq-server under {}", base.display())
 }
 
-fn free_ports() -> Result<[u16; 3]> {
+fn free_ports(count: usize) -> Result<Vec<u16>> {
     let mut held = Vec::new();
     for _ in 0..1000 {
         let port = fastrand::u16(PORTS);
         if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
             held.push((port, listener));
         }
-        if let [(a, _), (b, _), (c, _)] = &held[..] {
-            return Ok([*a, *b, *c]);
+        if held.len() == count {
+            return Ok(held.into_iter().map(|(port, _)| port).collect());
         }
     }
     bail!("no free ports in {PORTS:?}")
@@ -438,6 +567,10 @@ fn speaks_amqp(port: u16) -> bool {
     };
     // Frame type 1: a method, and the first one is `connection.start`.
     greet().is_ok_and(|kind| kind == 1)
+}
+
+fn is_open(port: u16) -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
 /// Reads a pid file; `None` if there is none or its process is gone.

@@ -18,7 +18,8 @@ use super::errors::{self, within};
 use super::fate::Fate;
 use super::inbox::Inboxes;
 use super::publisher::{select_confirms, verdict, write};
-use crate::link::topology::{Object, Topology};
+use super::tls::TlsFiles;
+use crate::link::topology::{Object, Role, Topology};
 use crate::link::{Address, BoxError, Inbox, LinkError, Message, ReplyAddress};
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::tasks::Tasks;
@@ -32,9 +33,12 @@ pub enum InvalidClient {
     /// A URL is wrong.
     #[error(transparent)]
     Url(#[from] InvalidBrokerUrl),
-    /// The pool cannot be given a certificate authority.
-    #[error("a pool of connections cannot use a private certificate authority: add it to the system's store instead")]
-    PrivateAuthority,
+    /// The pool cannot be given files for TLS.
+    #[error(
+        "a pool of connections can use neither a private certificate authority nor a client's certificate: add the \
+         authority to the system's store instead"
+    )]
+    TlsFiles,
     /// The pool cannot be given an IPv6 address.
     #[error("a pool of connections cannot reach {host} by its IPv6 address: use a host name")]
     Ipv6 {
@@ -80,8 +84,8 @@ impl AmqpClient {
     ///
     /// Outside of a tokio runtime.
     pub fn new(config: &AmqpConfig) -> Result<Self, InvalidClient> {
-        if config.ca_pem.is_some() {
-            return Err(InvalidClient::PrivateAuthority);
+        if config.tls != TlsFiles::default() {
+            return Err(InvalidClient::TlsFiles);
         }
         let mut pools = Vec::new();
         for broker in config.brokers()? {
@@ -177,7 +181,7 @@ impl AmqpClient {
         let mut failure = None;
         for (broker, pool) in &self.pools {
             match pool.get().await {
-                Ok(loan) => return Ok(Arc::new(Declarations::new(Arc::new(loan), self.limit))),
+                Ok(loan) => return Ok(Arc::new(Declarations::new(Arc::new(loan), Role::Publisher, self.limit))),
                 Err(PoolError::Backend(error)) => {
                     failure = Some(errors::of_connect(&broker.host(), broker.user(), broker.vhost(), error));
                 }

@@ -7,7 +7,9 @@ use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserIn
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use super::tls::TlsFiles;
 use crate::domain::ids::FleetName;
+use crate::link::topology::Role;
 
 /// Heartbeat in seconds unless the URL names another. A silent peer is noticed after 2 to 3 of them; the
 /// broker's documentation warns of false alarms below 5.
@@ -35,10 +37,13 @@ pub struct AmqpConfig {
     pub urls: Vec<SecretString>,
     /// Whose exchanges and queues.
     pub fleet: FleetName,
-    /// The certificate authority that signed the broker's certificate, as PEM text, if it is not one that the system knows.
-    /// Sessions can use it; a pool of connections ([`super::client::AmqpClient`]) cannot, because deadpool-lapin has no way to
-    /// pass it on: for that, add it to the system's store.
-    pub ca_pem: Option<String>,
+    /// Whom `amqps://` trusts besides the authorities that the system knows, and what it shows. Sessions can use it; a pool of
+    /// connections ([`super::client::AmqpClient`]) cannot, because deadpool-lapin has no way to pass it on: for that, add
+    /// the authority to the system's store.
+    pub tls: TlsFiles,
+    /// As what to log in. Who is no coordinator looks for durable objects first and makes them only if they are not there: each refusal
+    /// would be a line in the broker's log.
+    pub role: Role,
     /// How long the broker may take to answer one operation.
     pub operation_timeout: Duration,
     /// How long one URL may take from the first packet to the end of the handshake.
@@ -46,12 +51,13 @@ pub struct AmqpConfig {
 }
 
 impl AmqpConfig {
-    /// Makes a configuration with the default time limits: 5 s for an operation, 10 s to connect.
+    /// Makes a configuration of a coordinator with the default time limits: 5 s for an operation, 10 s to connect.
     pub fn new(urls: Vec<SecretString>, fleet: FleetName) -> Self {
         Self {
             urls,
             fleet,
-            ca_pem: None,
+            tls: TlsFiles::default(),
+            role: Role::Coordinator,
             operation_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
         }

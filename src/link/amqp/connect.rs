@@ -12,6 +12,7 @@ use lapin::{Connection, ConnectionProperties};
 
 use super::config::BrokerUrl;
 use super::errors;
+use super::tls::TlsFiles;
 use crate::link::{BoxError, LinkError};
 
 /// A second handle on a connection's socket.
@@ -55,19 +56,21 @@ impl Drop for CutUnlessMade {
 /// Safe: nothing is left behind.
 pub(super) async fn connect(
     broker: &BrokerUrl,
-    ca_pem: Option<&str>,
+    tls: &TlsFiles,
     name: &str,
     limit: Duration,
 ) -> Result<(Connection, Socket), LinkError> {
     let socket = Socket::default();
     let mut guard = CutUnlessMade(Some(socket.clone()));
-    let runtime = lapin::runtime::default_runtime().map_err(|error| LinkError::Unreachable {
+    let unreachable = |source: BoxError| LinkError::Unreachable {
         host: broker.host(),
-        source: BoxError::from(error),
-    })?;
-    let tls = OwnedTLSConfig {
-        identity: None,
-        cert_chain: ca_pem.map(str::to_owned),
+        source,
+    };
+    let runtime = lapin::runtime::default_runtime().map_err(|error| unreachable(error.into()))?;
+    let tls = match broker.uri().scheme {
+        AMQPScheme::AMQP => OwnedTLSConfig::default(),
+        // A few small local files: no reason to leave this thread.
+        AMQPScheme::AMQPS => tls.read().map_err(|error| unreachable(error.into()))?,
     };
     let keep = socket.clone();
     let connecting = Connection::connector(
@@ -96,10 +99,7 @@ pub(super) async fn connect(
     );
     let connection = tokio::time::timeout(limit, connecting)
         .await
-        .map_err(|_| LinkError::Unreachable {
-            host: broker.host(),
-            source: BoxError::from(format!("no answer within {limit:?}")),
-        })?
+        .map_err(|_| unreachable(format!("no answer within {limit:?}").into()))?
         .map_err(|error| errors::of_connect(&broker.host(), broker.user(), broker.vhost(), error))?;
     guard.0 = None;
     Ok((connection, socket))

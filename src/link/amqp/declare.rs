@@ -11,7 +11,7 @@ use lapin::{Channel, Connection};
 
 use super::errors::{self, code, within};
 use crate::link::LinkError;
-use crate::link::topology::{Argument, Exchange, ExchangeKind, Lifetime, Object, Queue};
+use crate::link::topology::{Argument, ExchangeKind, Lifetime, Object, Queue, Role};
 
 /// What holds a connection: a session, or a pool's loan.
 pub(super) trait Connected: fmt::Debug + Send + Sync {
@@ -25,21 +25,32 @@ impl Connected for Connection {
     }
 }
 
+/// How a durable object came to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durable {
+    /// Somebody else has made it.
+    Found,
+    /// It was declared with our arguments.
+    Made,
+}
+
 /// Declares objects once per connection.
 ///
 /// A refusal closes the channel it happened on, so each declaration has a channel of its own.
 #[derive(Debug)]
 pub(super) struct Declarations {
     connection: Arc<dyn Connected>,
+    role: Role,
     limit: Duration,
     /// Names of what this connection has declared already.
     done: Mutex<BTreeSet<String>>,
 }
 
 impl Declarations {
-    pub(super) fn new(connection: Arc<dyn Connected>, limit: Duration) -> Self {
+    pub(super) fn new(connection: Arc<dyn Connected>, role: Role, limit: Duration) -> Self {
         Self {
             connection,
+            role,
             limit,
             done: Mutex::default(),
         }
@@ -56,7 +67,7 @@ impl Declarations {
         .map_err(|error| errors::closed(&error))
     }
 
-    /// Declares what was not yet declared. Who may not declare a durable object checks that it is there.
+    /// Declares what was not yet declared.
     pub(super) async fn ensure(&self, objects: &[Object]) -> Result<(), LinkError> {
         for object in objects {
             let key = key(object);
@@ -65,8 +76,8 @@ impl Declarations {
                 continue;
             }
             match object {
-                Object::Exchange(exchange) => self.exchange(exchange).await?,
-                Object::Queue(queue) => self.queue(queue).await?,
+                Object::Exchange(_) => self.durable(object).await.map(drop)?,
+                Object::Queue(queue) => self.queue(object, queue).await?,
             }
             self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
         }
@@ -81,36 +92,15 @@ impl Declarations {
         }
     }
 
-    async fn exchange(&self, exchange: &Exchange) -> Result<(), LinkError> {
-        let declare = async |passive| {
-            let channel = self.channel().await?;
-            let options = ExchangeDeclareOptions {
-                passive,
-                durable: true,
-                ..ExchangeDeclareOptions::default()
-            };
-            let name = exchange.name.as_str().into();
-            let declaring = channel.exchange_declare(name, kind(exchange.kind), options, FieldTable::default());
-            self.finish(within(self.limit, "exchange.declare", declaring).await?, channel)
-                .await
-        };
-        match declare(false).await? {
-            Err(error) if errors::reply_code(&error) == Some(code::ACCESS_REFUSED) => {
-                missing(&exchange.name, declare(true).await?)
+    async fn queue(&self, object: &Object, queue: &Queue) -> Result<(), LinkError> {
+        if queue.lifetime == Lifetime::Durable {
+            if self.durable(object).await? == Durable::Found {
+                // Whoever made the queue has bound it too.
+                return Ok(());
             }
-            other => other.map_err(|error| errors::of_object(&exchange.name, &error)),
-        }
-    }
-
-    async fn queue(&self, queue: &Queue) -> Result<(), LinkError> {
-        match self.queue_declare(queue, false).await? {
-            Err(error)
-                if errors::reply_code(&error) == Some(code::ACCESS_REFUSED) && queue.lifetime == Lifetime::Durable =>
-            {
-                // Whoever was allowed to create the queue has bound it too.
-                return missing(&queue.name, self.queue_declare(queue, true).await?);
-            }
-            other => other.map_err(|error| errors::of_object(&queue.name, &error))?,
+        } else {
+            let declared = self.declare(object, false).await?;
+            declared.map_err(|error| errors::of_object(&queue.name, &error))?;
         }
         for binding in &queue.bindings {
             let channel = self.channel().await?;
@@ -129,18 +119,55 @@ impl Declarations {
         Ok(())
     }
 
-    async fn queue_declare(&self, queue: &Queue, passive: bool) -> Result<lapin::Result<()>, LinkError> {
+    /// Makes a durable object or finds it there.
+    ///
+    /// A coordinator makes what is not there, and is told if what is there is another thing. The other roles usually may not
+    /// make anything, so they look first; whoever has more rights makes what is not there all the same.
+    async fn durable(&self, object: &Object) -> Result<Durable, LinkError> {
+        let name = object.name();
+        if self.role != Role::Coordinator {
+            match self.declare(object, true).await? {
+                Ok(()) => return Ok(Durable::Found),
+                Err(error) if errors::reply_code(&error) == Some(code::NOT_FOUND) => {}
+                Err(error) => return Err(errors::of_object(name, &error)),
+            }
+        }
+        match self.declare(object, false).await? {
+            Ok(()) => Ok(Durable::Made),
+            Err(error) if errors::reply_code(&error) == Some(code::ACCESS_REFUSED) => {
+                missing(name, self.declare(object, true).await?).map(|()| Durable::Found)
+            }
+            Err(error) => Err(errors::of_object(name, &error)),
+        }
+    }
+
+    /// Declares an object, or only asks whether it is there.
+    async fn declare(&self, object: &Object, passive: bool) -> Result<lapin::Result<()>, LinkError> {
         let channel = self.channel().await?;
-        let options = QueueDeclareOptions {
-            passive,
-            durable: queue.lifetime == Lifetime::Durable,
-            exclusive: queue.lifetime != Lifetime::Durable,
-            auto_delete: queue.lifetime == Lifetime::ExclusiveAutoDelete,
-            nowait: false,
+        let name = object.name().into();
+        let declared = match object {
+            Object::Exchange(exchange) => {
+                let options = ExchangeDeclareOptions {
+                    passive,
+                    durable: true,
+                    ..ExchangeDeclareOptions::default()
+                };
+                let declaring = channel.exchange_declare(name, kind(exchange.kind), options, FieldTable::default());
+                within(self.limit, "exchange.declare", declaring).await?
+            }
+            Object::Queue(queue) => {
+                let options = QueueDeclareOptions {
+                    passive,
+                    durable: queue.lifetime == Lifetime::Durable,
+                    exclusive: queue.lifetime != Lifetime::Durable,
+                    auto_delete: queue.lifetime == Lifetime::ExclusiveAutoDelete,
+                    nowait: false,
+                };
+                let declaring = channel.queue_declare(name, options, arguments(queue));
+                within(self.limit, "queue.declare", declaring).await?.map(drop)
+            }
         };
-        let declaring = channel.queue_declare(queue.name.as_str().into(), options, arguments(queue));
-        let declared = within(self.limit, "queue.declare", declaring).await?;
-        self.finish(declared.map(drop), channel).await
+        self.finish(declared, channel).await
     }
 
     /// Closes a channel that served its purpose; after an error the broker has closed it.

@@ -20,8 +20,10 @@ mod fate;
 mod inbox;
 mod publisher;
 mod session;
+mod tls;
 
 pub use self::config::{AmqpConfig, InvalidBrokerUrl};
+pub use self::tls::{IdentityFiles, TlsFileError, TlsFiles};
 
 /// A broker that sessions can be opened on.
 #[derive(Debug)]
@@ -60,13 +62,14 @@ impl Link for AmqpLink {
     async fn open(&self, name: &str) -> Result<Box<dyn Session>, LinkError> {
         let mut failure = None;
         for broker in self.order() {
-            let connecting = connect::connect(broker, self.config.ca_pem.as_deref(), name, self.config.connect_timeout);
+            let connecting = connect::connect(broker, &self.config.tls, name, self.config.connect_timeout);
             match connecting.await {
                 Ok((connection, socket)) => {
                     return Ok(Box::new(AmqpSession::start(
                         connection,
                         socket,
                         self.topology.clone(),
+                        self.config.role,
                         self.config.operation_timeout,
                     )));
                 }

@@ -18,7 +18,7 @@ use super::fate::Fate;
 use super::inbox::Inboxes;
 use super::publisher::Publisher;
 use crate::domain::ids::InstanceId;
-use crate::link::topology::{Object, Queue, Topology};
+use crate::link::topology::{Object, Queue, Role, Topology};
 use crate::link::{
     Address, Inbox, LinkError, LogRecord, LogStart, Message, ReplyAddress, RequestDelivery, Session, SessionHealth,
 };
@@ -39,12 +39,18 @@ pub(super) struct AmqpSession {
 }
 
 impl AmqpSession {
-    pub(super) fn start(connection: Connection, socket: Socket, topology: Topology, limit: Duration) -> Self {
+    pub(super) fn start(
+        connection: Connection,
+        socket: Socket,
+        topology: Topology,
+        role: Role,
+        limit: Duration,
+    ) -> Self {
         let fate = Fate::new();
         let tasks = Tasks::new();
         let events = connection.events_listener();
         let connection = Arc::new(connection);
-        let declarations = Arc::new(Declarations::new(connection.clone(), limit));
+        let declarations = Arc::new(Declarations::new(connection.clone(), role, limit));
         let gone = CancellationToken::new();
         let keeper = Keeper {
             connection,

@@ -166,6 +166,22 @@ pub(super) const KEYS: &[Key] = &[
         "PEM file of the authority that signed the broker's certificate, for `amqps://`.",
     )
     .variable("MOBU_AMQP_CA_FILE"),
+    Key::new(
+        "amqpCertFile",
+        "path",
+        "none",
+        "/etc/mobu/client.pem",
+        "PEM file of the certificate to show to a broker that asks for one, with those between it and the authority. Needs `amqpKeyFile`.",
+    )
+    .variable("MOBU_AMQP_CERT_FILE"),
+    Key::new(
+        "amqpKeyFile",
+        "path",
+        "none",
+        "/etc/mobu/client.key",
+        "PEM file of the private key of `amqpCertFile`, not encrypted.",
+    )
+    .variable("MOBU_AMQP_KEY_FILE"),
     Key::new("replicaCount", "integer, 1 to 10000", "`1`; `3` for `mobu local`", "3", "How many replicas the fleet is meant to have.")
         .variable("MOBU_REPLICA_COUNT")
         .flag("--replica-count"),

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use crate::domain::business::LogLevel;
 use crate::domain::ids::InstanceId;
 use crate::domain::users::check_fleet_rules_at;
-use crate::link::amqp::AmqpConfig;
+use crate::link::amqp::{AmqpConfig, IdentityFiles, TlsFiles};
 
 use super::keys;
 use super::layers::Layers;
@@ -32,6 +32,7 @@ impl<'a> Rules<'a> {
     pub(super) fn apply(mut self, settings: Settings, warnings: &mut Vec<String>) -> Config {
         let seconds = |given: Option<Duration>, default| given.unwrap_or(Duration::from_secs(default));
         self.broker(&settings);
+        let amqp_tls = self.amqp_tls(&settings);
         let replica_count = settings.replica_count.unwrap_or(self.role.default_replicas());
         let instance_id = self.instance_id(&settings, replica_count);
         self.fleet_rules(&settings);
@@ -68,7 +69,7 @@ impl<'a> Rules<'a> {
             role: self.role,
             fleet: settings.fleet.unwrap_or_else(super::default_fleet),
             amqp_url: settings.amqp_url,
-            amqp_ca_file: settings.amqp_ca_file,
+            amqp_tls,
             replica_count,
             instance_id,
             http_bind,
@@ -127,6 +128,29 @@ impl<'a> Rules<'a> {
             .map(|url| AmqpConfig::parse_urls(url.expose_secret()))
         {
             self.wrong("amqpUrl", &error.to_string());
+        }
+    }
+
+    /// Returns the files for TLS; a certificate is of no use without its key.
+    fn amqp_tls(&mut self, settings: &Settings) -> TlsFiles {
+        let identity = match (&settings.amqp_cert_file, &settings.amqp_key_file) {
+            (Some(cert), Some(key)) => Some(IdentityFiles {
+                cert: cert.clone(),
+                key: key.clone(),
+            }),
+            (Some(_), None) => {
+                self.missing("amqpKeyFile", "amqpCertFile is of no use without its key");
+                None
+            }
+            (None, Some(_)) => {
+                self.missing("amqpCertFile", "amqpKeyFile is of no use without its certificate");
+                None
+            }
+            (None, None) => None,
+        };
+        TlsFiles {
+            ca: settings.amqp_ca_file.clone(),
+            identity,
         }
     }
 

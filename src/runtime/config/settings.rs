@@ -35,6 +35,8 @@ pub(super) struct Settings {
     pub(super) fleet: Option<FleetName>,
     pub(super) amqp_url: Option<SecretString>,
     pub(super) amqp_ca_file: Option<PathBuf>,
+    pub(super) amqp_cert_file: Option<PathBuf>,
+    pub(super) amqp_key_file: Option<PathBuf>,
     pub(super) replica_count: Option<u32>,
     pub(super) instance_id: Option<InstanceId>,
     pub(super) replica_index: Option<i64>,
@@ -86,7 +88,9 @@ impl Settings {
         Self {
             fleet: fields.nullable_by("fleet", name::<FleetName>),
             amqp_url: fields.nullable_by("amqpUrl", secret),
-            amqp_ca_file: fields.nullable_by("amqpCaFile", |input| Some(text(input)?.map(PathBuf::from))),
+            amqp_ca_file: fields.nullable_by("amqpCaFile", path),
+            amqp_cert_file: fields.nullable_by("amqpCertFile", path),
+            amqp_key_file: fields.nullable_by("amqpKeyFile", path),
             replica_count: fields.nullable_by("replicaCount", replica_count),
             instance_id: fields.nullable_by("instanceId", name::<InstanceId>),
             replica_index: fields.nullable_by("replicaIndex", |input| input.integer(0, i64::from(MAX_REPLICAS) - 1)),
@@ -124,6 +128,10 @@ impl Settings {
 
 fn text(input: &Input<'_>) -> Option<Parsed<String>> {
     input.text(1, usize::MAX)
+}
+
+fn path(input: &Input<'_>) -> Option<Parsed<PathBuf>> {
+    Some(text(input)?.map(PathBuf::from))
 }
 
 /// Reads a secret, of which no echo is left.

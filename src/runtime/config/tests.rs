@@ -220,6 +220,8 @@ fn each_role_is_told_what_it_lacks() {
     ");
     let discovery = [("MOBU_AMQP_URL", "amqp://b"), ("MOBU_GAFAELFAWR_TOKEN", "gt-a.b")];
     assert_snapshot!(refusal(Role::Worker, "discovery: {}", &discovery), @"discovery: Gafaelfawr is missing: services.internal.gafaelfawr.versions.v1.url");
+    assert_snapshot!(refusal(Role::Coordinator, "amqpCertFile: c", &[("MOBU_AMQP_URL", "amqps://b")]), @"amqpKeyFile or MOBU_AMQP_KEY_FILE: amqpCertFile is of no use without its key (for example: /etc/mobu/client.key)");
+    assert_snapshot!(refusal(Role::Coordinator, "", &[("MOBU_AMQP_URL", "amqps://b"), ("MOBU_AMQP_KEY_FILE", "k")]), @"amqpCertFile or MOBU_AMQP_CERT_FILE: amqpKeyFile is of no use without its certificate (for example: /etc/mobu/client.pem)");
     assert_snapshot!(refusal(Role::Local, "auth: token", &[]), @"authTokens or MOBU_AUTH_TOKENS: auth: token needs at least one token (for example: [6b0ff0a3c9d14f57a0])");
     assert_snapshot!(refusal(Role::Local, "httpBind: 0.0.0.0:80", &[("MOBU_AUTH", "none")]), @"MOBU_AUTH: auth: none would let anybody who reaches 0.0.0.0:80 control the fleet; use header or token, or bind to 127.0.0.1");
 }

@@ -237,6 +237,12 @@ capabilities:
 - name: MOBU_AMQP_CA_FILE
   value: /etc/mobu-amqp/ca.crt
 {{- end }}
+{{- if .root.Values.amqp.clientCertSecret }}
+- name: MOBU_AMQP_CERT_FILE
+  value: /etc/mobu-amqp-client/tls.crt
+- name: MOBU_AMQP_KEY_FILE
+  value: /etc/mobu-amqp-client/tls.key
+{{- end }}
 {{- with .root.Values.global.repertoireUrl }}
 - name: REPERTOIRE_BASE_URL
   value: {{ . | quote }}
@@ -293,6 +299,11 @@ capabilities:
   mountPath: /etc/mobu-amqp
   readOnly: true
 {{- end }}
+{{- if .Values.amqp.clientCertSecret }}
+- name: amqp-client
+  mountPath: /etc/mobu-amqp-client
+  readOnly: true
+{{- end }}
 {{- if include "mobu-fleet.sendsMetrics" . }}
 - name: kafka
   mountPath: /etc/mobu-kafka
@@ -308,6 +319,14 @@ capabilities:
     items:
       - key: {{ .Values.amqp.caKey }}
         path: ca.crt
+{{- end }}
+{{- if .Values.amqp.clientCertSecret }}
+- name: amqp-client
+  secret:
+    secretName: {{ .Values.amqp.clientCertSecret }}
+    items:
+      - {key: tls.crt, path: tls.crt}
+      - {key: tls.key, path: tls.key}
 {{- end }}
 {{- if include "mobu-fleet.sendsMetrics" . }}
 - name: kafka
