@@ -4,6 +4,9 @@
 mod foreign;
 mod link;
 mod link_faults;
+mod monitoring;
 mod processes;
 mod support;
 mod tls;
+mod upgrades;
+mod wire;

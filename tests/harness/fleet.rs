@@ -1,6 +1,7 @@
 //! A whole fleet of real processes on a real broker.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -30,6 +31,8 @@ pub struct ProcessFleet {
     pub folder: TempDir,
     /// More variables for every process.
     pub variables: Vec<(&'static str, String)>,
+    /// Where the programs of what is started next lie, if not those of this workspace.
+    pub programs: Option<PathBuf>,
     /// Coordinators by number.
     pub coordinators: BTreeMap<u32, Process>,
     /// Workers by instance ID.
@@ -49,6 +52,7 @@ impl ProcessFleet {
             replicas,
             folder,
             variables: Vec::new(),
+            programs: None,
             coordinators: BTreeMap::new(),
             workers: BTreeMap::new(),
             base: String::new(),
@@ -69,7 +73,7 @@ impl ProcessFleet {
 
     /// Starts a coordinator and talks to it from now on.
     pub async fn start_coordinator(&mut self, number: u32) -> Result<()> {
-        let mut process = Process::start("mobu-coordinator", &[], &self.environment(), self.folder.path())?;
+        let mut process = self.launch("mobu-coordinator", &self.environment())?;
         self.base = format!("http://{}", process.http().await?);
         self.coordinators.insert(number, process);
         Ok(())
@@ -79,9 +83,16 @@ impl ProcessFleet {
     pub fn start_worker(&mut self, id: u32) -> Result<()> {
         let mut variables = self.environment();
         variables.push(("MOBU_INSTANCE_ID", id.to_string()));
-        let process = Process::start("mobu-worker", &[], &variables, self.folder.path())?;
+        let process = self.launch("mobu-worker", &variables)?;
         self.workers.insert(id, process);
         Ok(())
+    }
+
+    fn launch(&self, name: &str, variables: &[(&'static str, String)]) -> Result<Process> {
+        match &self.programs {
+            Some(folder) => Process::start_program(&folder.join(name), &[], variables, self.folder.path()),
+            None => Process::start(name, &[], variables, self.folder.path()),
+        }
     }
 
     /// Returns the variables that every process gets.

@@ -45,9 +45,16 @@ pub struct Process {
 impl Process {
     /// Starts a program with exactly these variables, and its log in `folder`.
     pub fn start(name: &str, args: &[&str], variables: &[(&str, String)], folder: &Path) -> Result<Self> {
+        Self::start_program(&program(name)?, args, variables, folder)
+    }
+
+    /// As [`Process::start`], with a program that is none of this workspace: of another version, say.
+    pub fn start_program(program: &Path, args: &[&str], variables: &[(&str, String)], folder: &Path) -> Result<Self> {
+        let name = program.file_name().and_then(std::ffi::OsStr::to_str);
+        let name = name.context("the program has a name")?;
         let log = folder.join(format!("{name}-{}.log", uuid::Uuid::new_v4().simple()));
         let file = File::create(&log)?;
-        let mut command = Command::new(program(name)?);
+        let mut command = Command::new(program);
         command.args(args).env_clear().current_dir(folder);
         // What a process of a container has, so that nothing of the machine leaks into a test.
         command.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", folder);

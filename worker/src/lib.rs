@@ -147,7 +147,7 @@ impl Worker {
         };
         let ended = CancellationToken::new();
         if let Some((listener, address)) = self.admin {
-            info!("health and metrics are served on http://{address}");
+            info!(http.address = %address, "health and metrics are served on http://{address}");
             let admin = Admin {
                 handle: handle.clone(),
                 spool: self.spool,
