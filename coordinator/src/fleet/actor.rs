@@ -134,6 +134,13 @@ impl Actor {
             };
             match event {
                 Event::Drain | Event::Call(None) => break,
+                Event::Arrived(arrival) => {
+                    self.handle(Event::Arrived(arrival));
+                    // A long log to read must not leave callers without an answer until its end.
+                    if let Ok(call) = self.calls.try_recv() {
+                        self.handle(Event::Call(Some(call)));
+                    }
+                }
                 event => self.handle(event),
             }
         }

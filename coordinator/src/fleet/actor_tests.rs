@@ -245,3 +245,28 @@ async fn nonsense_on_any_inbox_harms_nobody() {
     assert_eq!(status.unusable_messages, 13);
     one.drain().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn callers_are_answered_while_a_long_log_is_read() {
+    let hub = Hub::new();
+    let first = coordinator(&hub, 1, &["auto"]);
+    first.leads().await;
+    for number in 0..600 {
+        first.wish(begin(&format!("flock-{}", number % 3)), None).await.unwrap();
+    }
+    let all = first.fleet.status().await.unwrap().standing.unwrap().revision;
+    let second = coordinator(&hub, 2, &["auto"]);
+    let mut seen = Vec::new();
+    while seen.last() != Some(&Some(all)) {
+        let standing = second.fleet.status().await.unwrap().standing;
+        if standing.is_none() {
+            // Time passes only while nobody has anything to do, and so never in the midst of the log.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        seen.push(standing.map(|standing| standing.revision));
+    }
+    let is_midway = |revision: &Option<Revision>| revision.is_some_and(|revision| revision < all);
+    assert!(seen.iter().any(is_midway), "it was silent until it had read everything");
+    first.drain().await;
+    second.drain().await;
+}
