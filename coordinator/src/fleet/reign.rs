@@ -302,6 +302,10 @@ impl Reign {
             ReadEntry::Whole(entry) => (entry.owner == self.owner, entry.seq, Some(entry.kind)),
             ReadEntry::Unreadable { .. } => (false, 0, None),
         };
+        if let (Phase::Claiming { deadline }, false) = (&mut self.phase, ours) {
+            // A slow reader took a pause of the log for its end. One's own claim comes behind all this.
+            *deadline = now + self.rules.operation_timeout;
+        }
         let verdict = self.view.fold_read(offset, entry);
         match (&mut self.phase, verdict, ours) {
             (Phase::Claiming { .. }, Verdict::Ignored, true) => {
