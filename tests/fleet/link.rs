@@ -378,3 +378,14 @@ async fn a_requester_from_outside_is_answered_on_a_queue_of_its_own() {
     coordinator.publish(to, message("accepted")).await.unwrap();
     assert_eq!(foreign::next(consumer).await.data, b"accepted");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_may_ask_for_the_lock_as_often_as_it_likes() {
+    let fleet = unique_fleet();
+    let (leader, standby) = (session(&fleet).await, session(&fleet).await);
+    assert!(leader.try_lead().await.unwrap());
+    for _ in 0..500 {
+        assert!(!standby.try_lead().await.unwrap());
+    }
+    standby.append(Bytes::from_static(b"it lives")).await.unwrap();
+}

@@ -56,6 +56,11 @@ impl Declarations {
         }
     }
 
+    /// Whether the connection stands, as far as is known.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connection.connection().status().connected()
+    }
+
     /// Opens a channel.
     pub(super) async fn channel(&self) -> Result<Channel, LinkError> {
         within(

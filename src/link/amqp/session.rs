@@ -1,6 +1,7 @@
 //! One connection's worth of messages.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,6 +10,7 @@ use futures_lite::{Stream, StreamExt};
 use lapin::{Connection, Event};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 use uuid::Uuid;
 
 use super::connect::Socket;
@@ -24,6 +26,9 @@ use crate::link::{
 };
 use crate::runtime::tasks::{TaskKind, Tasks};
 
+/// How often in a row the question for the lock may go wrong before the session is given up.
+const MISHAPS: u8 = 20;
+
 /// A session over one connection. Dropping it closes the connection in the background.
 #[derive(Debug)]
 pub(super) struct AmqpSession {
@@ -34,6 +39,8 @@ pub(super) struct AmqpSession {
     inboxes: Inboxes,
     socket: Socket,
     limit: Duration,
+    /// How often in a row the question for the lock went wrong.
+    mishaps: AtomicU8,
     /// Cancelled when the connection is closed.
     gone: CancellationToken,
 }
@@ -75,6 +82,7 @@ impl AmqpSession {
             declarations,
             socket,
             limit,
+            mishaps: AtomicU8::new(0),
             gone,
         }
     }
@@ -131,10 +139,22 @@ impl Session for AmqpSession {
     }
 
     async fn try_lead(&self) -> Result<bool, LinkError> {
-        match self.ensure(&[Object::Queue(self.topology.leader())]).await {
+        self.fate.check()?;
+        match self.declarations.ensure(&[Object::Queue(self.topology.leader())]).await {
             Ok(()) => Ok(true),
-            Err(LinkError::NameInUse { .. }) => Ok(false),
-            Err(error) => Err(error),
+            Err(LinkError::NameInUse { .. }) => {
+                self.mishaps.store(0, Ordering::Relaxed);
+                Ok(false)
+            }
+            // Each refusal closes a channel, and now and then the client library lets the next channel suffer for it. That says
+            // nothing about the session; who asks again learns whether it has the lock.
+            Err(error @ LinkError::Closed { .. })
+                if self.declarations.is_connected() && self.mishaps.fetch_add(1, Ordering::Relaxed) < MISHAPS =>
+            {
+                debug!(error = %error, "whether the lock is held is not known");
+                Ok(false)
+            }
+            Err(error) => self.spoil(Err(error)),
         }
     }
 
