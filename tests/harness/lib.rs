@@ -1,6 +1,7 @@
 //! What tests of the whole fleet need: real brokers, and networks that fail on demand.
 
 pub mod broker;
+pub mod chaos;
 pub mod fleet;
 pub mod process;
 pub mod proxy;

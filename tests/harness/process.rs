@@ -21,17 +21,11 @@ const LOOK: Duration = Duration::from_millis(50);
 ///
 /// If it was not built: `cargo build --workspace` does it, and the test runner of the README before everything else.
 pub fn program(name: &str) -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let profile = test
-        .parent()
-        .and_then(Path::parent)
-        .context("tests lie in target/PROFILE/deps")?;
-    let path = profile.join(name);
-    ensure!(
-        path.is_file(),
-        "{name} is not built: run `cargo build --workspace` first"
-    );
-    Ok(path)
+    let own = std::env::current_exe()?;
+    // Programs lie in target/PROFILE, tests in target/PROFILE/deps.
+    let folders = own.ancestors().skip(1).take(2);
+    let path = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
+    path.with_context(|| format!("{name} is not built: run `cargo build --workspace` first"))
 }
 
 /// A running program. Killed when it is dropped.
@@ -107,6 +101,16 @@ impl Process {
         let line: serde_json::Value = serde_json::from_str(&line)?;
         let address = line["http.address"].as_str().context("the address is text")?;
         Ok(address.parse()?)
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// Where its log is.
+    pub fn log_file(&self) -> &Path {
+        &self.log
     }
 
     /// Ends it at once, as the system would that is out of memory.

@@ -19,6 +19,8 @@ enum Mode {
     Pass,
     /// Bytes wait, connections stay open: what a dropped packet or a dead host looks like.
     BlackHole,
+    /// Nobody listens: new connections are reset at once.
+    Refuse,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +64,14 @@ impl Proxy {
         self.state.send_modify(|state| state.mode = Mode::BlackHole);
     }
 
+    /// Resets all connections that there are, and each new one at once.
+    pub fn refuse(&self) {
+        self.state.send_modify(|state| {
+            state.mode = Mode::Refuse;
+            state.generation += 1;
+        });
+    }
+
     /// Lets everything through again, what was held back included.
     pub fn pass(&self) {
         self.state.send_modify(|state| state.mode = Mode::Pass);
@@ -91,6 +101,10 @@ async fn listen() -> Result<TcpListener> {
 async fn accept(listener: TcpListener, upstream: SocketAddr, state: Arc<watch::Sender<State>>, tasks: Tasks) {
     while let Ok((client, _)) = listener.accept().await {
         let state = state.subscribe();
+        if state.borrow().mode == Mode::Refuse {
+            drop(client.set_zero_linger());
+            continue;
+        }
         tasks.spawn(TaskKind::Expendable, "proxied", async move {
             // A server that is down shows as a connection that closes at once.
             if let Ok(server) = TcpStream::connect(upstream).await {

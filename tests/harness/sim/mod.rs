@@ -5,7 +5,7 @@
 
 mod ask;
 mod fault;
-mod model;
+pub(crate) mod model;
 mod node;
 mod oracle;
 mod play;

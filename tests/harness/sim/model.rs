@@ -15,14 +15,14 @@ struct Last {
 
 /// Every change that a client was told is accepted.
 #[derive(Debug, Default)]
-pub(super) struct Accepted {
+pub(crate) struct Accepted {
     flocks: BTreeMap<FlockName, Last>,
-    pub(super) newest: Revision,
-    pub(super) count: usize,
+    pub(crate) newest: Revision,
+    pub(crate) count: usize,
 }
 
 impl Accepted {
-    pub(super) fn take(&mut self, revision: Revision, change: &Change) {
+    pub(crate) fn take(&mut self, revision: Revision, change: &Change) {
         self.count += 1;
         self.newest = self.newest.max(revision);
         let note = |slot: &mut Option<Revision>| *slot = (*slot).max(Some(revision));
@@ -40,7 +40,7 @@ impl Accepted {
 
     /// Returns what a state has forgotten. A later change of unknown outcome may have replaced an accepted one; an earlier
     /// one may not. Where a log that lost its end went two ways, a merge keeps the higher revision of each flock.
-    pub(super) fn forgotten(&self, state: &DesiredState) -> Option<String> {
+    pub(crate) fn forgotten(&self, state: &DesiredState) -> Option<String> {
         for (name, last) in &self.flocks {
             let runs = state.flocks.get(name);
             let stopped = state.stopped.get(name).map(|stopped| stopped.revision);

@@ -1,0 +1,4 @@
+//! The share of chaos that the gate can afford: 60 faults, 45 of them on one node and 15 on a cluster of three.
+
+mod one_node_faults;
+mod three_nodes_faults;
