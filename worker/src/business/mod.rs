@@ -5,10 +5,10 @@ mod failure;
 mod git_lfs;
 mod http_runner;
 mod muster;
-#[expect(dead_code, reason = "no business of this release runs in a lab yet")]
+#[expect(dead_code, reason = "no business of this release runs notebooks yet")]
 mod notebook_runner;
-#[expect(dead_code, reason = "no business of this release runs in a lab yet")]
 mod nublado;
+mod nublado_python_loop;
 mod phase;
 mod query_sets;
 pub(crate) mod registry;

@@ -1,15 +1,29 @@
 //! What every business in a lab does around its own work (`contracts/businesses.md` 4.9): log in, spawn a lab, hold a session
 //! in it, delete the lab. What runs in the session is a [`LabWork`].
 
+mod failure;
 mod session;
+mod spawn;
 
 use std::future::Future;
+use std::time::Duration;
 
-use mobu_fleet::domain::business::NubladoOptions;
+use mobu_fleet::domain::business::{LogLevel, NubladoOptions};
+use mobu_fleet::runtime::clock;
 
+use self::failure::{failed, noted};
 pub(crate) use self::session::{CodeError, LabSession};
-use super::IterationError;
-use crate::monkey::Monkey;
+use super::tap_query::{discover, not_found};
+use super::{Business, IterationError, Phase};
+use crate::client::nublado::{Nublado, NubladoError};
+use crate::monkey::{Event, Monkey, Pause, Stopped};
+
+/// How often to look whether a lab is gone.
+const POLL: Duration = Duration::from_secs(2);
+/// How long deleting a lab may take when nobody waits for it to go: after a stop or a failure.
+const FAREWELL: Duration = Duration::from_secs(15);
+/// How long after a stop a lab that was asked for may take to show up.
+const LATE: Duration = Duration::from_millis(500);
 
 /// What a business does in its lab, and before and after it has one.
 ///
@@ -48,4 +62,263 @@ pub(crate) trait LabWork: Send {
         let _ = monkey;
         async {}
     }
+}
+
+/// A business in a lab: the same life around whatever work.
+#[derive(Debug)]
+pub(super) struct InLab<W> {
+    work: W,
+    random: fastrand::Rng,
+    /// The way to hub and lab, as long as a run lasts.
+    client: Option<Box<Nublado>>,
+    /// Whether a lab was asked for, and is not known to be gone.
+    has_lab: bool,
+}
+
+/// `execute` was called without `startup`.
+#[derive(Debug, thiserror::Error)]
+#[error("the run has not been started up")]
+struct NotStarted;
+
+/// The hub has not deleted the lab in time.
+#[derive(Debug, thiserror::Error)]
+#[error("Lab not deleted after {seconds}s")]
+struct NotDeleted {
+    seconds: u64,
+}
+
+impl<W: LabWork> InLab<W> {
+    pub(super) fn new(work: W, monkey: &Monkey) -> Self {
+        Self {
+            work,
+            random: monkey.random(),
+            client: None,
+            has_lab: false,
+        }
+    }
+
+    async fn connect(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
+        monkey.enter(Phase::Discovery);
+        let discovery = discover(monkey).await?;
+        let hub = discovery.nublado().map_err(not_found)?;
+        let user = monkey.user();
+        let limit = self.work.options().jupyter_timeout.to_std();
+        let client = Nublado::new(&hub, user.username.as_str(), &user.token, limit);
+        let client = client.map_err(|error| IterationError::retry("client", error))?;
+        self.client = Some(Box::new(client));
+        Ok(())
+    }
+
+    /// Deletes what an earlier run has left behind.
+    async fn begin(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
+        log_in(client(&mut self.client)?, monkey).await?;
+        let client = client(&mut self.client)?;
+        monkey.enter(Phase::DeleteLab);
+        if client.is_lab_stopped().await.map_err(|error| failed(error, monkey))? {
+            return Ok(());
+        }
+        self.has_lab = true;
+        let options = self.work.options();
+        match delete_lab(client, options, monkey).await? {
+            Ok(()) => self.has_lab = false,
+            Err(NotDeleted { .. }) => {
+                warn(monkey, "Unable to delete pre-existing lab, continuing anyway");
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that there is a lab, and logs in to it.
+    async fn enter(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
+        let options = self.work.options();
+        let client = client(&mut self.client)?;
+        monkey.enter(Phase::SpawnLab);
+        let is_needed = options.delete_lab || client.is_lab_stopped().await.map_err(|error| failed(error, monkey))?;
+        if is_needed {
+            self.has_lab = true;
+            spawn::spawn(client, options, monkey).await?;
+        }
+        monkey.enter(Phase::LabLogin);
+        monkey.info("Logging in to lab");
+        client.log_in_to_lab().await.map_err(|error| failed(error, monkey))
+    }
+
+    /// Works in a session of its own, which it closes however the work ends.
+    async fn work(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
+        let notebook = self.work.notebook_name();
+        let options = self.work.options().clone();
+        let random = self.random.fork();
+        let client = client(&mut self.client)?;
+        let opening = LabSession::open(client, &options, monkey, random, notebook.as_deref());
+        let mut session = monkey.unless_stopped(Box::pin(opening)).await??;
+        let worked = async {
+            session.prepare(&options).await?;
+            self.work.execute_code(monkey, &mut session).await
+        };
+        match Box::pin(worked).await {
+            Ok(()) => monkey.unless_stopped(Box::pin(session.end())).await?,
+            Err(error) => {
+                let error = noted(error, monkey);
+                Box::pin(session.abandon()).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn leave(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
+        log_in(client(&mut self.client)?, monkey).await?;
+        let options = self.work.options();
+        let deleted = delete_lab(client(&mut self.client)?, options, monkey).await?;
+        deleted.map_err(|error| IterationError::retry("timeout", error))?;
+        self.has_lab = false;
+        Ok(())
+    }
+
+    async fn iterate(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
+        monkey.unless_stopped(Box::pin(self.enter(monkey))).await??;
+        self.work(monkey).await?;
+        if self.work.options().delete_lab {
+            monkey.unless_stopped(Box::pin(self.leave(monkey))).await??;
+        }
+        Ok(())
+    }
+
+    /// Asks for the end of the lab without waiting for it, and not for long. Nothing interrupts it.
+    async fn say_farewell(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
+        let Ok(client) = client(&mut self.client) else {
+            return Ok(());
+        };
+        let may_come = self.has_lab;
+        let farewell = async {
+            log_in(client, monkey).await?;
+            monkey.enter(Phase::DeleteLab);
+            let look = |stopped: Result<bool, NubladoError>| stopped.map_err(|error| failed(error, monkey));
+            let mut is_stopped = look(client.is_lab_stopped().await)?;
+            if is_stopped && may_come {
+                // It was asked for, and the hub may not have got round to it.
+                tokio::time::sleep(LATE).await;
+                is_stopped = look(client.is_lab_stopped().await)?;
+            }
+            if is_stopped {
+                monkey.info("Lab is already stopped");
+                return Ok(());
+            }
+            monkey.info("Deleting lab");
+            client.delete_lab().await.map_err(|error| failed(error, monkey))
+        };
+        let ended = tokio::time::timeout(FAREWELL, Box::pin(farewell)).await;
+        ended.unwrap_or_else(|_| Err(IterationError::retry("timeout", NoFarewell)))?;
+        self.has_lab = false;
+        monkey.show(|activity| activity.image = None);
+        Ok(())
+    }
+
+    fn jitter(&mut self) -> Duration {
+        self.work.options().jitter.to_std().mul_f64(self.random.f64())
+    }
+}
+
+/// The hub was too slow to say goodbye to.
+#[derive(Debug, thiserror::Error)]
+#[error("the hub took more than {FAREWELL:?} for deleting the lab")]
+struct NoFarewell;
+
+impl<W: LabWork> Business for InLab<W> {
+    async fn startup(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
+        self.work.startup(monkey).await?;
+        self.connect(monkey).await?;
+        let jitter = self.jitter();
+        monkey.enter(Phase::PreLoginDelay);
+        if monkey.pause(jitter).await == Pause::Stopped {
+            return Err(Stopped.into());
+        }
+        monkey.unless_stopped(Box::pin(self.begin(monkey))).await??;
+        monkey.leave();
+        Ok(())
+    }
+
+    async fn execute(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
+        let outcome = self.iterate(monkey).await.map_err(|error| noted(error, monkey));
+        if let Err(error) = &outcome
+            && !matches!(error, IterationError::Stopped(_))
+            && self.has_lab
+        {
+            // Unlike mobu, which leaves it to the next run: there may never be one.
+            if let Err(error) = self.say_farewell(monkey).await {
+                warn(monkey, &format!("Could not delete the lab of a failed run: {error}"));
+            }
+        }
+        outcome
+    }
+
+    async fn idle(&mut self, monkey: &Monkey) {
+        let interval = monkey.flock().business.common().idle_time.to_std();
+        let interval = interval.saturating_add(self.jitter());
+        monkey.pause(interval).await;
+    }
+
+    async fn shutdown(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
+        let released = self.work.shutdown(monkey).await;
+        let left = self.say_farewell(monkey).await;
+        released.and(left)
+    }
+
+    async fn close(&mut self, monkey: &Monkey) {
+        self.client = None;
+        self.work.close(monkey).await;
+    }
+}
+
+fn client(client: &mut Option<Box<Nublado>>) -> Result<&mut Nublado, IterationError> {
+    let client = client.as_deref_mut();
+    client.ok_or_else(|| IterationError::retry("client", NotStarted))
+}
+
+async fn log_in(client: &mut Nublado, monkey: &Monkey) -> Result<(), IterationError> {
+    monkey.enter(Phase::HubLogin);
+    monkey.info("Logging in to hub");
+    client.log_in().await.map_err(|error| failed(error, monkey))
+}
+
+/// Deletes the lab, if there is one, and waits until it is gone.
+async fn delete_lab(
+    client: &mut Nublado,
+    options: &NubladoOptions,
+    monkey: &Monkey,
+) -> Result<Result<(), NotDeleted>, IterationError> {
+    monkey.enter(Phase::DeleteLab);
+    let broken = |error: NubladoError| failed(error, monkey);
+    if client.is_lab_stopped().await.map_err(broken)? {
+        monkey.info("Lab is already stopped");
+        monkey.show(|activity| activity.image = None);
+        return Ok(Ok(()));
+    }
+    monkey.info("Deleting lab");
+    let begun = clock::now();
+    client.delete_lab().await.map_err(broken)?;
+    let limit = options.delete_timeout.to_std();
+    loop {
+        // Looked at before the look, so that there is one after the time is over.
+        let is_last = begun.elapsed() > limit;
+        if client.is_lab_stopped().await.map_err(broken)? {
+            monkey.info("Lab successfully deleted");
+            monkey.show(|activity| activity.image = None);
+            return Ok(Ok(()));
+        }
+        let seconds = begun.elapsed().as_secs();
+        if is_last {
+            return Ok(Err(NotDeleted { seconds }));
+        }
+        monkey.info(&format!("Waiting for lab deletion ({seconds}s elapsed)"));
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn warn(monkey: &Monkey, text: &str) {
+    monkey.say(&Event {
+        level: LogLevel::Warning,
+        text,
+        fields: &[],
+        exception: None,
+    });
 }

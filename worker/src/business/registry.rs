@@ -10,6 +10,7 @@ use super::empty_loop::EmptyLoop;
 use super::git_lfs::GitLfs;
 use super::http_runner::HttpRunner;
 use super::muster::Muster;
+use super::nublado_python_loop::{NubladoPythonLoop, PythonLoop};
 use super::sia_query_set_runner::SiaQuerySetRunner;
 use super::tap_query_runner::TapQueryRunner;
 use super::tap_query_set_runner::TapQuerySetRunner;
@@ -47,8 +48,13 @@ pub(crate) fn start(monkey: &Arc<Monkey>, tasks: &mut JoinSet<()>) {
                 SiaQuerySetRunner::new(options.clone(), monkey)
             });
         }
-        BusinessOptions::NubladoPythonLoop(_)
-        | BusinessOptions::NotebookRunnerCounting(_)
+        BusinessOptions::NubladoPythonLoop(options) => {
+            let options = options.clone();
+            live(monkey, tasks, move |monkey| {
+                NubladoPythonLoop::new(PythonLoop::new(options.clone()), monkey)
+            });
+        }
+        BusinessOptions::NotebookRunnerCounting(_)
         | BusinessOptions::NotebookRunnerInfinite(_)
         | BusinessOptions::NotebookRunnerList(_) => live(monkey, tasks, |_| Unavailable),
     }

@@ -1,14 +1,17 @@
 //! HTTP clients: one TLS configuration for the whole process, cookies and connections for each monkey alone.
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
-use reqwest::cookie::Jar;
+use reqwest::cookie::{CookieStore, Jar};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder};
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 use tracing::warn;
+
+use super::loopback::Loopback;
 
 /// Name under which we show up in the logs of others.
 const USER_AGENT: &str = concat!("mobu-fleet/", env!("CARGO_PKG_VERSION"));
@@ -35,6 +38,28 @@ pub(crate) fn for_monkey(jar: Option<Arc<Jar>>, follows_redirects: bool) -> Resu
         builder = builder.cookie_provider(jar);
     }
     builder.build()
+}
+
+/// Makes a client that leaves redirects to its user, and waits at most `limit` for the other side. It speaks HTTP/1.1, in which a
+/// connection can become a WebSocket.
+pub(crate) fn for_browser<C: CookieStore + 'static>(
+    cookies: Arc<C>,
+    limit: Duration,
+) -> Result<Client, reqwest::Error> {
+    let mut tls = TLS.clone();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Client::builder()
+        .user_agent(USER_AGENT)
+        .tls_backend_preconfigured(tls)
+        .http1_only()
+        .dns_resolver(Arc::new(Loopback))
+        .redirect(Policy::none())
+        .cookie_provider(cookies)
+        .connect_timeout(limit)
+        .read_timeout(limit)
+        .pool_idle_timeout(None)
+        .pool_max_idle_per_host(1)
+        .build()
 }
 
 /// Makes a client for services that the replica itself needs.

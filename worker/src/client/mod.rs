@@ -3,7 +3,9 @@
 pub(crate) mod gafaelfawr;
 pub(crate) mod git;
 pub(crate) mod http;
+mod loopback;
 pub(crate) mod muster;
+pub(crate) mod nublado;
 mod pieces;
 pub(crate) mod repertoire;
 pub(crate) mod repository;

@@ -93,6 +93,10 @@ pub(crate) struct Activity {
     pub(crate) notebook: Option<String>,
     /// Its running query, or the last one that failed: a text, or an object of SIA parameters.
     pub(crate) running_query: Option<Value>,
+    /// Image of its lab, as long as it has one: `reference` and `description`, or nothing if the lab does not tell.
+    pub(crate) image: Option<Value>,
+    /// Code of its running cell, or of the last one that failed.
+    pub(crate) running_code: Option<String>,
 }
 
 /// What all monkeys of one run of a flock share.
@@ -425,8 +429,9 @@ impl Monkey {
                 success_count: self.success.load(Ordering::Relaxed),
                 refreshing: self.refresh_asked().is_some(),
                 notebook: activity.as_ref().and_then(|activity| activity.notebook.clone()),
+                image: activity.as_ref().and_then(|activity| activity.image.clone()),
+                running_code: activity.as_ref().and_then(|activity| activity.running_code.clone()),
                 running_query: activity.as_ref().and_then(|activity| activity.running_query.clone()),
-                ..BusinessData::default()
             },
             replica: surroundings.is_one_of_many.then(|| surroundings.instance_id.clone()),
         }

@@ -8,6 +8,7 @@ mod git_lfs;
 mod http_runner;
 mod leader;
 mod muster;
+mod nublado;
 mod service;
 mod sessions;
 mod sia;

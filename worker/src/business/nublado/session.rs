@@ -2,15 +2,40 @@
 
 use std::time::Duration;
 
-use mobu_fleet::link::BoxError;
+use mobu_fleet::domain::business::{LogLevel, NubladoOptions};
+use mobu_fleet::domain::duration::HumanDuration;
+use serde_json::json;
 
-use crate::business::IterationError;
-use crate::monkey::{Monkey, Pause, Stopped};
+use super::failure::{failed, unopened};
+use super::warn;
+use crate::business::{IterationError, Phase};
+use crate::client::nublado::{
+    Execution, Incoming, Kernel, Meaning, Nublado, NubladoError, Outcome, SessionIds, SocketError,
+};
+use crate::monkey::{Event, Field, Monkey, Pause, Stopped};
+
+/// How long a kernel that has answered may take to say that it is idle: what it says no more is not waited for.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long opening the connection may take.
+const OPEN: Duration = Duration::from_secs(60);
+/// How long each step of a hurried end may take: after a stop or a failure.
+const HURRY: Duration = Duration::from_secs(5);
+
+/// Prints which image runs: its reference, and what it is called.
+const IMAGE: &str = "import os\nprint(os.getenv(\"JUPYTER_IMAGE_SPEC\"))\nprint(os.getenv(\"IMAGE_DESCRIPTION\"))\n";
+/// Prints the name of the node.
+const NODE: &str = "import lsst.rsp\nprint(lsst.rsp.get_node(), end=\"\")\n";
 
 /// A session with a kernel, for as long as one iteration needs it. All code of a session shares the kernel's variables.
 #[derive(Debug)]
 pub(crate) struct LabSession<'m> {
     monkey: &'m Monkey,
+    client: &'m mut Nublado,
+    ids: SessionIds,
+    /// `None` once it is of no more use.
+    kernel: Option<Kernel>,
+    random: fastrand::Rng,
+    limit: Option<Duration>,
 }
 
 /// Why code did not run to a good end.
@@ -32,8 +57,11 @@ pub(crate) enum CodeError {
         limit: Duration,
     },
     /// The connection to the kernel broke.
-    #[error("{0}")]
-    Connection(#[source] BoxError),
+    #[error(transparent)]
+    Connection(#[from] SocketError),
+    /// An earlier error has left no connection.
+    #[error("the session has no connection to its kernel any more")]
+    Disconnected,
 }
 
 impl CodeError {
@@ -43,7 +71,7 @@ impl CodeError {
             Self::Stopped(_) => "stopped",
             Self::Raised { .. } => "execute",
             Self::TimedOut { .. } => "timeout",
-            Self::Connection(_) => "websocket",
+            Self::Connection(_) | Self::Disconnected => "websocket",
         }
     }
 }
@@ -57,20 +85,213 @@ impl From<CodeError> for IterationError {
     }
 }
 
-impl LabSession<'_> {
+impl<'m> LabSession<'m> {
+    /// Opens a session in the lab, of a notebook or of a console.
+    pub(super) async fn open(
+        client: &'m mut Nublado,
+        options: &NubladoOptions,
+        monkey: &'m Monkey,
+        mut random: fastrand::Rng,
+        notebook: Option<&str>,
+    ) -> Result<Self, IterationError> {
+        monkey.enter(Phase::CreateSession);
+        monkey.info("Creating lab session");
+        let ids = client.create_session(notebook, &id(&mut random)).await;
+        let ids = ids.map_err(|error| failed(error, monkey))?;
+        let largest = options.max_websocket_message_size;
+        let largest = largest.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        let kernel = tokio::time::timeout(OPEN, client.connect(&ids, largest)).await;
+        let kernel = kernel.unwrap_or(Err(SocketError::OpenTimedOut));
+        let limit = options.cell_execution_timeout.map(HumanDuration::to_std);
+        Ok(Self {
+            monkey,
+            kernel: Some(kernel.map_err(|error| unopened(error, monkey))?),
+            client,
+            ids,
+            random,
+            limit,
+        })
+    }
+
+    /// Finds out where the session is, and goes where it should be.
+    pub(super) async fn prepare(&mut self, options: &NubladoOptions) -> Result<(), IterationError> {
+        let monkey = self.monkey;
+        monkey.enter(Phase::ExecuteSetup);
+        let image = self.run_unseen(IMAGE).await?;
+        if let Some((reference, description)) = image.split_once('\n') {
+            let (reference, description) = (reference.trim(), description.trim());
+            monkey.info(&format!("Running on image {reference} ({description})"));
+            monkey.show(|activity| {
+                activity.image = Some(json!({"description": description, "reference": reference}));
+            });
+        } else {
+            warn(monkey, "Unable to get running image from reply");
+            monkey.show(|activity| activity.image = Some(json!({})));
+        }
+        if options.get_node {
+            let node = self.run_unseen(NODE).await?;
+            monkey.info(&format!("Running on node {node}"));
+        }
+        if let Some(path) = &options.working_directory {
+            monkey.info(&format!("Changing directories to {path}"));
+            self.run_unseen(&format!("import os\nos.chdir({})\n", python_text(path)))
+                .await?;
+        }
+        Ok(())
+    }
+
     /// Runs code and returns what it printed, standard output and error alike, in the order in which it came. Shows the code
     /// as the monkey's `running_code` until it has ended well.
     ///
     /// A stop interrupts the kernel and gives [`CodeError::Stopped`]. After any error but [`CodeError::Raised`] the session is of
     /// no more use.
     pub(crate) async fn run(&mut self, code: &str) -> Result<String, CodeError> {
-        self.monkey.unless_stopped(std::future::ready(())).await?;
-        Err(CodeError::Connection(format!("no kernel runs {code}").into()))
+        let shown = code.to_owned();
+        self.monkey.show(|activity| activity.running_code = Some(shown));
+        let outcome = self.run_unseen(code).await;
+        if matches!(outcome, Ok(_) | Err(CodeError::Stopped(_))) {
+            self.monkey.show(|activity| activity.running_code = None);
+        }
+        outcome
+    }
+
+    /// Runs code as [`LabSession::run`] does, without showing it.
+    pub(crate) async fn run_unseen(&mut self, code: &str) -> Result<String, CodeError> {
+        // Taken out, so that what ends badly in the middle of a message is not used again.
+        let mut kernel = self.kernel.take().ok_or(CodeError::Disconnected)?;
+        let request = id(&mut self.random);
+        let running = async {
+            let limited = tokio::time::timeout(
+                self.limit.unwrap_or(FOREVER),
+                run(&mut kernel, code, request, self.monkey),
+            );
+            limited.await
+        };
+        let ended = self.monkey.unless_stopped(Box::pin(running)).await;
+        match ended {
+            Ok(Ok(Ok(outcome))) => {
+                self.kernel = Some(kernel);
+                match outcome {
+                    Outcome::Printed(text) => Ok(text),
+                    Outcome::Raised(traceback) => Err(CodeError::Raised { traceback }),
+                }
+            }
+            Ok(Ok(Err(error))) => Err(error.into()),
+            Ok(Err(_)) => {
+                self.interrupt().await;
+                let limit = self.limit.unwrap_or(FOREVER);
+                Err(CodeError::TimedOut { limit })
+            }
+            Err(stopped) => {
+                self.interrupt().await;
+                Err(stopped.into())
+            }
+        }
     }
 
     /// Pauses; a stop ends the pause at once. Unlike [`Monkey::pause`] it keeps the connection alive, so whoever holds a session
     /// should pause here.
     pub(crate) async fn pause(&mut self, interval: Duration) -> Pause {
-        self.monkey.pause(interval).await
+        let Some(kernel) = &mut self.kernel else {
+            return self.monkey.pause(interval).await;
+        };
+        let listening = async {
+            // Nothing runs, so nothing that comes matters. That it has ended is told when it is used next.
+            while kernel.next().await.is_ok() {}
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            pause = self.monkey.pause(interval) => pause,
+            () = listening => Pause::Elapsed,
+        }
     }
+
+    /// Ends the session after good work.
+    pub(super) async fn end(mut self) -> Result<(), IterationError> {
+        let monkey = self.monkey;
+        // The session may have lasted longer than the login.
+        monkey.enter(Phase::LabLogin);
+        let renewed = self.client.log_in_to_lab().await;
+        renewed.map_err(|error| failed(error, monkey))?;
+        monkey.enter(Phase::DeleteSession);
+        monkey.info("Deleting lab session");
+        if let Some(kernel) = self.kernel.take() {
+            kernel.close().await;
+        }
+        let deleted = self.client.delete_session(&self.ids).await;
+        deleted.map_err(|error| failed(error, monkey))
+    }
+
+    /// Ends the session after a stop or a failure: not for long, and whatever fails is only logged.
+    pub(super) async fn abandon(mut self) {
+        let monkey = self.monkey;
+        monkey.enter(Phase::DeleteSession);
+        monkey.info("Deleting lab session");
+        if let Some(kernel) = self.kernel.take() {
+            // Cut short, it is closed all the same.
+            drop(tokio::time::timeout(HURRY, kernel.close()).await);
+        }
+        let deleted = tokio::time::timeout(HURRY, self.client.delete_session(&self.ids)).await;
+        self.tell("Unable to delete lab session", deleted);
+    }
+
+    async fn interrupt(&mut self) {
+        let interrupted = tokio::time::timeout(HURRY, self.client.interrupt(&self.ids)).await;
+        self.tell("Unable to interrupt kernel", interrupted);
+    }
+
+    fn tell(&self, text: &'static str, outcome: Result<Result<(), NubladoError>, tokio::time::error::Elapsed>) {
+        let error = match outcome {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {HURRY:?}"),
+        };
+        self.monkey.say(&Event {
+            level: LogLevel::Warning,
+            text,
+            fields: &[("error", Field::Text(&error))],
+            exception: None,
+        });
+    }
+}
+
+/// A time that no clock overflows with.
+const FOREVER: Duration = Duration::from_secs(365 * 86400);
+
+async fn run(kernel: &mut Kernel, code: &str, request: String, monkey: &Monkey) -> Result<Outcome, SocketError> {
+    let mut execution: Execution = kernel.execute(code, request).await?;
+    while !execution.has_ended() {
+        let next = if execution.is_decided() {
+            match tokio::time::timeout(GRACE, kernel.next()).await {
+                Ok(next) => next?,
+                Err(_) => break,
+            }
+        } else {
+            kernel.next().await?
+        };
+        let Incoming::Message(message) = next else {
+            warn(monkey, "Ignoring unparsable web socket message");
+            continue;
+        };
+        if execution.take(&message) == Meaning::Unknown {
+            monkey.say(&Event {
+                level: LogLevel::Warning,
+                text: "Ignoring unrecognized WebSocket message",
+                fields: &[("type", Field::Text(message.kind()))],
+                exception: None,
+            });
+        }
+    }
+    Ok(execution.outcome())
+}
+
+/// Returns 32 hexadecimal digits.
+fn id(random: &mut fastrand::Rng) -> String {
+    format!("{:032x}", random.u128(..))
+}
+
+/// Returns a text as Python writes it: what JSON makes of it, for JSON's escapes are Python's too.
+fn python_text(text: &str) -> String {
+    json!(text).to_string()
 }

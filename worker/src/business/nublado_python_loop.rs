@@ -1,0 +1,44 @@
+//! `NubladoPythonLoop`: runs the same Python in a lab, over and over.
+
+use std::sync::Arc;
+
+use mobu_fleet::domain::business::{NubladoOptions, NubladoPythonLoopOptions};
+
+use super::nublado::{InLab, LabSession, LabWork};
+use super::{IterationError, Phase};
+use crate::monkey::{Monkey, Pause, Stopped};
+
+/// A monkey that runs Python in a lab.
+pub(super) type NubladoPythonLoop = InLab<PythonLoop>;
+
+/// What it does there.
+#[derive(Debug)]
+pub(super) struct PythonLoop {
+    options: Arc<NubladoPythonLoopOptions>,
+}
+
+impl PythonLoop {
+    pub(super) const fn new(options: Arc<NubladoPythonLoopOptions>) -> Self {
+        Self { options }
+    }
+}
+
+impl LabWork for PythonLoop {
+    fn options(&self) -> &NubladoOptions {
+        &self.options.nublado
+    }
+
+    async fn execute_code(&mut self, monkey: &Monkey, session: &mut LabSession<'_>) -> Result<(), IterationError> {
+        monkey.enter(Phase::ExecutePython);
+        let code = &self.options.code;
+        for _ in 0..self.options.max_executions {
+            let output = session.run_unseen(code).await?;
+            monkey.info(&format!("{code} -> {output}"));
+            let pause = session.pause(self.options.nublado.execution_idle_time.to_std());
+            if pause.await == Pause::Stopped {
+                return Err(Stopped.into());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,568 @@
+//! Businesses in a lab, against the stand-in for a hub.
+
+use std::time::Duration;
+
+use mobu_fleet::domain::discovery::Discovery;
+use mobu_fleet::domain::messages::FlockPhase;
+use mobu_fleet::domain::monkey::MonkeyData;
+use mobu_fleet::runtime::clock;
+use mobu_fleet::runtime::config::ServiceDiscovery;
+use mobu_worker::WorkerConfig;
+use serde_json::{Value, json};
+use stand_ins::hub::{Hub, Knobs, Login, Spawn};
+
+use crate::leader::{Leader, PATIENCE, Process, flock, name};
+
+const USER: &str = "bot-mobu-n1";
+
+/// A flock of one in labs of a stand-in.
+struct Bench {
+    hub: Hub,
+    leader: Leader,
+    process: Process,
+    is_stopped: bool,
+}
+
+impl Bench {
+    /// Starts a flock of `NubladoPythonLoop` with these options over ones that lose no time.
+    async fn start(knobs: Knobs, options: Value) -> Self {
+        let hub = Hub::start(knobs).await;
+        Self::on(hub, options).await
+    }
+
+    async fn on(hub: Hub, options: Value) -> Self {
+        let discovery = Discovery::parse_at(&hub.discovery(), &[]).unwrap();
+        let mut leader = Leader::new().await;
+        let mut config = WorkerConfig::for_tests("0", 1);
+        config.stop_timeout = 2 * PATIENCE;
+        config.discovery = Some(ServiceDiscovery::Static(discovery.into()));
+        let process = Process::start(&leader.hub, config);
+        let mut all = json!({
+            "idle_time": 0.01, "error_idle_time": 3600, "spawn_settle_time": 0, "execution_idle_time": 0.01,
+            "max_executions": 2, "image": {"class": "latest-weekly", "size": "Small", "debug": true},
+        });
+        for (key, value) in options.as_object().unwrap() {
+            all[key] = value.clone();
+        }
+        leader.start(&flock("n", 1, "NubladoPythonLoop", &all)).await;
+        leader.until(|report| report.flocks.contains_key("n")).await;
+        Self {
+            hub,
+            leader,
+            process,
+            is_stopped: false,
+        }
+    }
+
+    fn monkey(&self) -> Option<MonkeyData> {
+        self.process.handle.monkeys(&name("n")).into_iter().next()
+    }
+
+    async fn until<T>(&self, wanted: impl Fn(&Hub) -> Option<T>) -> T {
+        let deadline = clock::now() + PATIENCE;
+        loop {
+            if let Some(value) = wanted(&self.hub) {
+                return value;
+            }
+            assert!(
+                clock::now() < deadline,
+                "{:#?}\n{:#?}\n{:#?}",
+                self.hub.requests(),
+                self.hub.complaints(),
+                self.monkey()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn until_code(&self, code: &str) {
+        self.until(|hub| hub.code().iter().any(|run| run == code).then_some(()))
+            .await;
+    }
+
+    /// Waits for so many iterations that ended well.
+    async fn successes(&mut self, count: u64) -> MonkeyData {
+        let deadline = clock::now() + PATIENCE;
+        loop {
+            if let Some(monkey) = self.monkey() {
+                if monkey.business.success_count >= count {
+                    return monkey;
+                }
+                let log = if monkey.business.failure_count > 0 || clock::now() > deadline {
+                    self.log().await
+                } else {
+                    String::new()
+                };
+                assert!(
+                    log.is_empty(),
+                    "{log}\n{:#?}\n{:#?}",
+                    self.hub.requests(),
+                    self.hub.complaints()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits for the first failure; returns the monkey's log.
+    async fn failure(&mut self) -> String {
+        let deadline = clock::now() + PATIENCE;
+        loop {
+            let log = self.log().await;
+            if log.contains("Restarting failed monkey") {
+                return log;
+            }
+            assert!(clock::now() < deadline, "{log}\n{:#?}", self.hub.requests());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn log(&mut self) -> String {
+        if self.monkey().is_none() {
+            return String::new();
+        }
+        self.leader.log("0", "n", USER).await
+    }
+
+    /// Stops the flock. It is not abandoned before the test loses its patience.
+    async fn stop(&mut self) {
+        if !std::mem::replace(&mut self.is_stopped, true) {
+            self.leader.stop("n").await;
+            self.leader.until_gone("n").await;
+        }
+    }
+
+    /// Stops the flock, which leaves no lab and has done nothing wrong.
+    async fn end(mut self) -> Hub {
+        self.stop().await;
+        assert_eq!(self.hub.labs(), Vec::<String>::new(), "{:#?}", self.hub.requests());
+        assert_eq!(self.hub.complaints(), Vec::<String>::new());
+        self.process.drain().await;
+        self.hub
+    }
+}
+
+fn count(requests: &[String], wanted: &str) -> usize {
+    requests.iter().filter(|request| request.starts_with(wanted)).count()
+}
+
+#[tokio::test]
+async fn an_iteration_is_a_lab_a_session_and_code_and_leaves_nothing() {
+    let mut bench = Bench::start(Knobs::default(), json!({"working_directory": "a \"dir\""})).await;
+    let monkey = bench.successes(2).await;
+    assert_eq!((monkey.business.failure_count, monkey.business.running_code), (0, None));
+    let log = bench.log().await;
+    let hub = bench.end().await;
+    let requests = hub.requests();
+    let wanted = [
+        "GET /nb/hub/home",
+        "GET /nb/hub/login",
+        "GET /nb/hub/home",
+        "GET /nb/hub/api/users/bot-mobu-n1",
+        "GET /nb/hub/spawn",
+        "POST /nb/hub/spawn",
+        "GET /nb/hub/spawn-pending/bot-mobu-n1",
+        "GET /nb/hub/api/users/bot-mobu-n1/server/progress",
+        "GET /nb/user/bot-mobu-n1/lab",
+        "GET /nb/hub/api/oauth2/authorize",
+        "GET /nb/user/bot-mobu-n1/oauth_callback",
+        "GET /nb/user/bot-mobu-n1/lab",
+        "GET /nb/user/bot-mobu-n1/lab",
+        "POST /nb/user/bot-mobu-n1/api/sessions",
+    ];
+    assert_eq!(requests[..wanted.len()], wanted);
+    assert_eq!(hub.forms()[0], "image_class=latest-weekly&size=Small&enable_debug=true");
+    assert!(
+        hub.code()
+            .iter()
+            .any(|code| code.contains("os.chdir(\"a \\\"dir\\\"\")")),
+        "{:?}",
+        hub.code()
+    );
+    let events = [
+        "Starting up...",
+        "Logging in to hub",
+        "Starting next iteration",
+        "Spawning lab",
+        "Spawn in progress (",
+        "Spawn complete (",
+        "Logging in to lab",
+        "Creating lab session",
+        "Running on image example.org/lab:w_2026_01 (Weekly 2026_01)",
+        "Running on node node-1",
+        "Changing directories to a \\\"dir\\\"",
+        "print(2+2, end=\\\"\\\") -> 4",
+        "print(2+2, end=\\\"\\\") -> 4",
+        "Deleting lab session",
+        "Logging in to hub",
+        "Deleting lab",
+        "Lab successfully deleted",
+        "Idling...",
+    ];
+    let mut rest = log.as_str();
+    for event in events {
+        let at = rest
+            .find(&format!("\"event\": \"{event}"))
+            .unwrap_or_else(|| panic!("{event} in {rest}"));
+        rest = &rest[at + 1..];
+    }
+}
+
+#[tokio::test]
+async fn both_sub_protocols_carry_output_errors_and_what_comes_late() {
+    for speaks_v1 in [true, false] {
+        let code = "print(a)\nerr(b)\nlate(c)\nlate(d)";
+        let knobs = Knobs {
+            speaks_v1,
+            ..Knobs::default()
+        };
+        let mut bench = Bench::start(knobs, json!({"code": code})).await;
+        bench.successes(1).await;
+        let log = bench.log().await;
+        assert!(log.contains("-> abcd\""), "{log}");
+        assert!(!log.contains("Ignoring"), "{log}");
+        bench.end().await;
+    }
+}
+
+#[tokio::test]
+async fn garbage_on_the_socket_is_warned_of_and_a_missing_idle_is_not_waited_for() {
+    for speaks_v1 in [true, false] {
+        let knobs = Knobs {
+            speaks_v1,
+            ..Knobs::default()
+        };
+        let mut bench = Bench::start(
+            knobs,
+            json!({"code": "garbage\nprint(x)\nreply_only", "max_executions": 1}),
+        )
+        .await;
+        bench.successes(1).await;
+        let log = bench.log().await;
+        let count = |text: &str| log.matches(text).count();
+        assert_eq!(count("Ignoring unparsable web socket message"), 3, "{log}");
+        assert_eq!(count("Ignoring unrecognized WebSocket message"), 1, "{log}");
+        assert!(log.contains("-> x\""), "{log}");
+        bench.end().await;
+    }
+}
+
+#[tokio::test]
+async fn code_that_fails_says_how_and_its_lab_goes() {
+    for (code, text) in [
+        ("print(a)\nraise X\nprint(b)", "execute: Traceback\n\nraise X"),
+        ("raise_quietly", "execute: the kernel gave the status `aborted`"),
+        ("close", "websocket: JupyterLab WebSocket unexpectedly closed: "),
+        ("drop", "websocket: Error talking to lab WebSocket: "),
+        (
+            "flood",
+            "websocket: Error talking to lab WebSocket: Space limit exceeded",
+        ),
+        ("sleep", "timeout: running code timed out after 200ms"),
+    ] {
+        let options = json!({"code": code, "max_websocket_message_size": 500_000, "cell_execution_timeout": 0.2});
+        let mut bench = Bench::start(Knobs::default(), options).await;
+        let log = bench.failure().await;
+        assert!(log.contains(text), "{code}: {log}");
+        assert!(
+            log.contains("Deleting lab session") && log.contains("Deleting lab\""),
+            "{code}: {log}"
+        );
+        assert_eq!(bench.hub.labs(), Vec::<String>::new());
+        assert_eq!(bench.monkey().unwrap().business.image, None);
+        bench.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_lab_that_does_not_come_is_a_failure_with_a_reason() {
+    for (spawn, text) in [
+        (Spawn::Fails, "spawn: Lab did not spawn: Spawn failed: no room"),
+        (Spawn::Ends, "spawn: Lab did not spawn: Server requested"),
+        (Spawn::Never, "timeout: Lab did not spawn after "),
+        (Spawn::Silent, "timeout: Lab did not spawn after "),
+        (Spawn::BreaksOff, "/server/progress broke off"),
+        (
+            Spawn::Page,
+            "its content type is `text/html; charset=utf-8`, not text/event-stream",
+        ),
+    ] {
+        let knobs = Knobs {
+            spawn,
+            ..Knobs::default()
+        };
+        let mut bench = Bench::start(knobs, json!({"spawn_timeout": 0.5})).await;
+        let log = bench.failure().await;
+        assert!(
+            log.contains(text) && log.contains("\"phase\": \"spawn_lab\""),
+            "{spawn:?}: {log}"
+        );
+        assert_eq!(
+            bench.hub.labs(),
+            Vec::<String>::new(),
+            "{spawn:?}: a lab that still comes is called off"
+        );
+        bench.end().await;
+    }
+}
+
+#[tokio::test]
+async fn silence_between_two_events_is_limited() {
+    let knobs = Knobs {
+        spawn: Spawn::Silent,
+        ..Knobs::default()
+    };
+    let mut bench = Bench::start(knobs, json!({"jupyter_timeout": 0.3})).await;
+    let log = bench.failure().await;
+    assert!(log.contains("with nothing heard for 300ms"), "{log}");
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn events_that_are_none_are_skipped() {
+    let knobs = Knobs {
+        spawn: Spawn::LabAfterGarbage,
+        spawn_time: Duration::from_millis(100),
+        ..Knobs::default()
+    };
+    let mut bench = Bench::start(knobs, json!({})).await;
+    bench.successes(1).await;
+    let log = bench.log().await;
+    assert_eq!(
+        log.matches("Ignoring invalid spawn progress event").count() % 3,
+        0,
+        "{log}"
+    );
+    assert!(
+        log.contains("Ignoring invalid spawn progress event: no JSON at all"),
+        "{log}"
+    );
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn logins_that_lead_nowhere_end_and_show_no_secret() {
+    for (login, text) in [
+        (Login::Circles, "redirect: Redirect loop: "),
+        (
+            Login::LeadsAway,
+            "redirect: Unexpected redirect: http://127.0.0.2:9/nb/hub/home?state=*** ",
+        ),
+        (Login::Refuses, "/nb/hub/login?next=*** was answered with status 403"),
+    ] {
+        let knobs = Knobs {
+            login,
+            ..Knobs::default()
+        };
+        let mut bench = Bench::start(knobs, json!({})).await;
+        let log = bench.failure().await;
+        assert!(
+            log.contains(text) && log.contains("\"phase\": \"hub_login\""),
+            "{login:?}: {log}"
+        );
+        assert!(!log.contains("secret"), "{login:?}: {log}");
+        assert!(bench.hub.requests().len() < 10, "{:?}", bench.hub.requests());
+        bench.stop().await;
+        bench.process.drain().await;
+    }
+}
+
+#[tokio::test]
+async fn a_hub_that_is_out_of_order_is_a_failure_at_each_step() {
+    for step in [
+        "GET /nb/hub/home",
+        "GET /nb/hub/spawn",
+        "POST /nb/hub/spawn",
+        "GET /nb/user/bot-mobu-n1/lab",
+        "GET /nb/hub/api/oauth2",
+        "POST /nb/user/bot-mobu-n1/api/sessions",
+        "GET /nb/user/bot-mobu-n1/api/kernels",
+        "DELETE /nb/user/bot-mobu-n1/api/sessions",
+    ] {
+        let knobs = Knobs {
+            broken: Some(step),
+            ..Knobs::default()
+        };
+        let mut bench = Bench::start(knobs, json!({})).await;
+        let log = bench.failure().await;
+        assert!(log.contains("was answered with status 503"), "{step}: {log}");
+        assert!(!log.contains("oauth-secret"), "{step}: {log}");
+        bench.hub.set(|knobs| knobs.broken = None);
+        bench.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_lab_that_was_left_behind_is_deleted_first() {
+    let hub = Hub::start(Knobs {
+        delete_time: Duration::from_millis(300),
+        ..Knobs::default()
+    })
+    .await;
+    hub.leave_lab(USER);
+    let mut bench = Bench::on(hub, json!({})).await;
+    bench.successes(1).await;
+    let log = bench.log().await;
+    assert!(log.contains("Waiting for lab deletion ("), "{log}");
+    assert_eq!(bench.hub.most_labs(), 1);
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_lab_that_does_not_go_is_a_failure() {
+    let knobs = Knobs {
+        delete_time: Duration::from_secs(3600),
+        ..Knobs::default()
+    };
+    let mut bench = Bench::start(knobs, json!({"delete_timeout": 0.1})).await;
+    let log = bench.failure().await;
+    assert!(log.contains("timeout: Lab not deleted after "), "{log}");
+    bench.hub.set(|knobs| knobs.delete_time = Duration::ZERO);
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_lab_that_is_kept_lasts_over_iterations_until_the_stop() {
+    let mut bench = Bench::start(Knobs::default(), json!({"delete_lab": false, "get_node": false})).await;
+    let monkey = bench.successes(3).await;
+    let image = json!({"description": "Weekly 2026_01", "reference": "example.org/lab:w_2026_01"});
+    assert_eq!(monkey.business.image, Some(image));
+    let hub = bench.end().await;
+    assert_eq!(count(&hub.requests(), "POST /nb/hub/spawn"), 1);
+    assert!(!hub.code().iter().any(|code| code.contains("get_node")));
+}
+
+#[tokio::test]
+async fn a_lab_that_tells_no_image_has_an_empty_one() {
+    let knobs = Knobs {
+        tells_image: false,
+        ..Knobs::default()
+    };
+    let mut bench = Bench::start(knobs, json!({"delete_lab": false})).await;
+    assert_eq!(bench.successes(1).await.business.image, Some(json!({})));
+    assert!(bench.log().await.contains("Unable to get running image from reply"));
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn labs_with_hosts_of_their_own_are_found() {
+    let knobs = Knobs {
+        has_subdomains: true,
+        ..Knobs::default()
+    };
+    let mut bench = Bench::start(knobs, json!({})).await;
+    bench.successes(2).await;
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_monkey_goes_on_after_a_failure() {
+    let knobs = Knobs {
+        broken: Some("POST /nb/hub/spawn"),
+        ..Knobs::default()
+    };
+    let mut bench = Bench::start(knobs, json!({"error_idle_time": 0.01})).await;
+    bench.failure().await;
+    bench.hub.set(|knobs| knobs.broken = None);
+    let deadline = clock::now() + PATIENCE;
+    while bench.monkey().is_none_or(|monkey| monkey.business.success_count == 0) {
+        assert!(clock::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_stop_interrupts_a_cell_and_everything_goes() {
+    let mut bench = Bench::start(Knobs::default(), json!({"code": "sleep"})).await;
+    bench.until_code("sleep").await;
+    bench.stop().await;
+    let requests = bench.hub.requests();
+    assert_eq!(
+        count(&requests, "POST /nb/user/bot-mobu-n1/api/kernels"),
+        1,
+        "{requests:?}"
+    );
+    assert_eq!(
+        count(&requests, "DELETE /nb/user/bot-mobu-n1/api/sessions"),
+        1,
+        "{requests:?}"
+    );
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_stop_is_prompt_wherever_it_comes_and_leaves_no_lab() {
+    let long = Duration::from_secs(3600);
+    let lab = |spawn_time, delete_time| Knobs {
+        spawn_time,
+        delete_time,
+        ..Knobs::default()
+    };
+    let quick = || lab(Duration::ZERO, Duration::ZERO);
+    for (what, knobs, options) in [
+        (
+            "GET /nb/hub/api/users/bot-mobu-n1/server/progress",
+            lab(long, Duration::ZERO),
+            json!({}),
+        ),
+        ("GET /nb/hub/spawn-pending", quick(), json!({"spawn_settle_time": 3600})),
+        (
+            "GET /nb/user/bot-mobu-n1/api/kernels",
+            quick(),
+            json!({"execution_idle_time": 3600}),
+        ),
+        (
+            "DELETE /nb/hub/api/users/bot-mobu-n1/server",
+            quick(),
+            json!({"idle_time": 3600}),
+        ),
+    ] {
+        let mut bench = Bench::start(knobs, options).await;
+        bench
+            .until(|hub| (count(&hub.requests(), what) > 0).then_some(()))
+            .await;
+        bench.stop().await;
+        bench.end().await;
+    }
+    for what in [
+        "GET /nb/hub/spawn",
+        "POST /nb/hub/spawn",
+        "GET /nb/user",
+        "POST /nb/user/bot-mobu-n1/api/sessions",
+    ] {
+        let knobs = Knobs {
+            hangs: Some(what),
+            ..Knobs::default()
+        };
+        let mut bench = Bench::start(knobs, json!({})).await;
+        bench
+            .until(|hub| (count(&hub.requests(), what) > 0).then_some(()))
+            .await;
+        bench.stop().await;
+        bench.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_lab_to_go() {
+    let knobs = Knobs {
+        delete_time: Duration::from_secs(3600),
+        ..Knobs::default()
+    };
+    let mut bench = Bench::start(knobs, json!({"delete_timeout": 3600})).await;
+    bench
+        .until(|hub| (count(&hub.requests(), "DELETE /nb/hub/api") > 0).then_some(()))
+        .await;
+    bench.stop().await;
+    bench.process.drain().await;
+}
+
+#[tokio::test]
+async fn a_stop_before_the_first_login_asks_for_no_lab() {
+    let mut bench = Bench::start(Knobs::default(), json!({"jitter": 3600})).await;
+    bench.leader.until_phase("n", FlockPhase::Running).await;
+    bench.stop().await;
+    let hub = bench.end().await;
+    assert_eq!(count(&hub.requests(), "POST /nb/hub/spawn"), 0);
+}
