@@ -5,7 +5,6 @@ mod failure;
 mod git_lfs;
 mod http_runner;
 mod muster;
-#[expect(dead_code, reason = "no business of this release runs notebooks yet")]
 mod notebook_runner;
 mod nublado;
 mod nublado_python_loop;
@@ -17,7 +16,6 @@ mod sky;
 mod tap_query;
 mod tap_query_runner;
 mod tap_query_set_runner;
-mod unavailable;
 
 use std::future::Future;
 

@@ -10,11 +10,12 @@ use super::empty_loop::EmptyLoop;
 use super::git_lfs::GitLfs;
 use super::http_runner::HttpRunner;
 use super::muster::Muster;
+use super::notebook_runner::{NotebookRunner, Options as Notebooks};
+use super::nublado::InLab;
 use super::nublado_python_loop::{NubladoPythonLoop, PythonLoop};
 use super::sia_query_set_runner::SiaQuerySetRunner;
 use super::tap_query_runner::TapQueryRunner;
 use super::tap_query_set_runner::TapQuerySetRunner;
-use super::unavailable::Unavailable;
 use crate::monkey::{Monkey, task};
 
 /// Starts a monkey in a task of its own. Each business has a life of its own type, so that none pays for the size of another.
@@ -54,10 +55,20 @@ pub(crate) fn start(monkey: &Arc<Monkey>, tasks: &mut JoinSet<()>) {
                 NubladoPythonLoop::new(PythonLoop::new(options.clone()), monkey)
             });
         }
-        BusinessOptions::NotebookRunnerCounting(_)
-        | BusinessOptions::NotebookRunnerInfinite(_)
-        | BusinessOptions::NotebookRunnerList(_) => live(monkey, tasks, |_| Unavailable),
+        BusinessOptions::NotebookRunnerCounting(options) => {
+            notebooks(monkey, tasks, Notebooks::Counting(options.clone()));
+        }
+        BusinessOptions::NotebookRunnerList(options) => notebooks(monkey, tasks, Notebooks::List(options.clone())),
+        BusinessOptions::NotebookRunnerInfinite(options) => {
+            notebooks(monkey, tasks, Notebooks::Infinite(options.clone()));
+        }
     }
+}
+
+fn notebooks(monkey: &Arc<Monkey>, tasks: &mut JoinSet<()>, options: Notebooks) {
+    live(monkey, tasks, move |monkey| {
+        InLab::new(NotebookRunner::new(options.clone(), monkey), monkey)
+    });
 }
 
 fn live<B, F>(monkey: &Arc<Monkey>, tasks: &mut JoinSet<()>, make: F)

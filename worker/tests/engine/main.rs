@@ -8,6 +8,7 @@ mod git_lfs;
 mod http_runner;
 mod leader;
 mod muster;
+mod notebooks;
 mod nublado;
 mod service;
 mod sessions;
