@@ -35,8 +35,9 @@ fn empty(name: &str) -> Value {
     flock(name, &json!({"type": "EmptyLoop", "options": {"idle_time": 1}}))
 }
 
+/// A flock whose repository nobody serves: its monkeys fail at once, and nothing leaves this machine.
 fn notebooks(name: &str, kind: &str, reference: &str) -> Value {
-    let options = json!({"repo_url": "https://github.com/rubin/notebooks.git", "repo_ref": reference});
+    let options = json!({"repo_url": "http://127.0.0.1:1/rubin/notebooks.git", "repo_ref": reference});
     flock(name, &json!({"type": kind, "options": options}))
 }
 
@@ -127,7 +128,7 @@ async fn a_push_refreshes_the_matching_flocks_on_every_replica_and_no_other() ->
         "installation": {"id": 1}, "organization": {"login": "rubin"},
         "repository": {
             "name": "notebooks", "full_name": "rubin/notebooks", "owner": {"login": "rubin"}, "default_branch": "main",
-            "html_url": "https://github.com/rubin/notebooks", "branches_url": "b", "contents_url": "c", "trees_url": "t",
+            "html_url": "http://127.0.0.1:1/rubin/notebooks", "branches_url": "b", "contents_url": "c", "trees_url": "t",
             "blobs_url": "b",
         },
     })
