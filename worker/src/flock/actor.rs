@@ -91,7 +91,7 @@ impl FlockActor {
                     info!(flock.name = %self.name, "flock `{}` {reason}", self.name);
                     self.stop().await;
                     self.set_phase(FlockPhase::Ended, Some(reason));
-                    return overtaken(&mut self.wish, &self.status, desired).await;
+                    return overtaken(&mut self.wish, &self.status, &self.pasture, desired).await;
                 }
                 End::Failed(error) => {
                     let is_hopeless = matches!(error, StartError::Users(_));
@@ -105,11 +105,11 @@ impl FlockActor {
                     warn!(flock.name = %self.name, error = %text, "flock `{}` could not start; {next}", self.name);
                     self.set_phase(FlockPhase::Failed, Some(text));
                     if is_hopeless {
-                        return overtaken(&mut self.wish, &self.status, desired).await;
+                        return overtaken(&mut self.wish, &self.status, &self.pasture, desired).await;
                     }
                     tokio::select! {
                         biased;
-                        () = overtaken(&mut self.wish, &self.status, desired) => return,
+                        () = overtaken(&mut self.wish, &self.status, &self.pasture, desired) => return,
                         () = tokio::time::sleep(wait) => {}
                     }
                 }
@@ -134,7 +134,7 @@ impl FlockActor {
         };
         tokio::select! {
             biased;
-            () = overtaken(&mut self.wish, &self.status, desired) => End::Overtaken,
+            () = overtaken(&mut self.wish, &self.status, &self.pasture, desired) => End::Overtaken,
             reason = lifetime.over() => End::Over(reason),
             error = live => End::Failed(error),
         }
@@ -171,12 +171,17 @@ impl FlockActor {
 /// # Cancel safety
 ///
 /// Safe.
-async fn overtaken(wish: &mut watch::Receiver<Wish>, status: &watch::Sender<Status>, desired: &DesiredFlock) {
+async fn overtaken(
+    wish: &mut watch::Receiver<Wish>,
+    status: &watch::Sender<Status>,
+    pasture: &Pasture,
+    desired: &DesiredFlock,
+) {
     loop {
         match &*wish.borrow_and_update() {
             Wish::Run(newest) if newest.generation <= desired.generation => {
                 let refresh = newest.refresh_generation;
-                status.send_if_modified(|status| {
+                let is_told = status.send_if_modified(|status| {
                     let is_new = refresh > status.refresh_generation;
                     if is_new {
                         status.refresh_generation = refresh;
@@ -186,6 +191,9 @@ async fn overtaken(wish: &mut watch::Receiver<Wish>, status: &watch::Sender<Stat
                     }
                     is_new
                 });
+                if is_told {
+                    pasture.changed.notify_one();
+                }
             }
             Wish::Run(_) | Wish::Stop => return,
         }

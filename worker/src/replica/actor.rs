@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use mobu_fleet::domain::ids::FlockName;
-use mobu_fleet::domain::messages::{Announcement, AnswerBody, LogEntry, Query, ReadEntry, Report, SCHEMA, Wire};
+use mobu_fleet::domain::messages::{
+    Announcement, AnswerBody, FlockPhase, LogEntry, Query, ReadEntry, Report, SCHEMA, Wire,
+};
 use mobu_fleet::link::{Address, Link, LinkError, LogRecord, Message, Session, SessionHealth};
 use mobu_fleet::runtime::backoff::Backoff;
 use mobu_fleet::runtime::clock::{self, Instant};
@@ -27,8 +29,8 @@ use crate::flock::{FlockHandle, Pasture, Wish};
 const EVENTS: usize = 64;
 /// How many commands to the session wait. It gets one or two in its life.
 const COMMANDS: usize = 8;
-/// Shortest time between two reports: what changes in one moment is told at once.
-const REPORT_GAP: Duration = Duration::from_millis(20);
+/// How long a report waits for flocks that do what they were told: most have done it by then, and one report tells it all.
+const SETTLING: Duration = Duration::from_millis(20);
 /// How long the last report and the end of the session may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -49,7 +51,8 @@ pub(crate) struct Replica {
     random: fastrand::Rng,
     started_at: Timestamp,
     report_number: u64,
-    last_report: Option<Instant>,
+    /// Since when there is something to tell that was not reported yet.
+    untold: Option<Instant>,
     next_report: Instant,
     session: Option<Arc<dyn Session>>,
     commands: Option<mpsc::Sender<SessionCommand>>,
@@ -104,7 +107,7 @@ impl Replica {
             random: fastrand::Rng::with_seed(config.seed),
             started_at: clock::wall(),
             report_number: 0,
-            last_report: None,
+            untold: None,
             next_report: clock::now(),
             session: None,
             commands: None,
@@ -364,14 +367,26 @@ impl Replica {
     }
 
     fn report_soon(&mut self) {
-        let now = clock::now();
-        let earliest = self.last_report.map_or(now, |last| last + REPORT_GAP);
-        self.next_report = self.next_report.min(earliest.max(now));
+        let since = *self.untold.get_or_insert_with(clock::now);
+        let at = if self.is_settled() { since } else { since + SETTLING };
+        self.next_report = self.next_report.min(at);
+    }
+
+    /// Whether every flock has done what it was told last.
+    fn is_settled(&self) -> bool {
+        let flocks = self.handle.flocks.lock();
+        self.state.told().all(|(name, told)| {
+            let status = flocks.get(name).map(FlockHandle::status);
+            status.zip(told).is_some_and(|(status, told)| {
+                !matches!(status.phase, FlockPhase::Starting | FlockPhase::Stopping)
+                    && (status.generation, status.refresh_generation) >= (told.generation, told.refresh_generation)
+            })
+        })
     }
 
     fn report(&mut self) {
         let now = clock::now();
-        self.last_report = Some(now);
+        self.untold = None;
         self.next_report = now + self.config.report_interval.mul_f64(0.9 + 0.2 * self.random.f64());
         let Some(session) = self.session.clone() else { return };
         let process = self.figures.take();

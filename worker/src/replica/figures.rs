@@ -9,6 +9,8 @@ use mobu_fleet::runtime::clock::{self, Instant};
 
 /// How often the timer looks how late it is.
 const PROBE: Duration = Duration::from_millis(250);
+/// Shortest time to measure over: the kernel counts processor time in units of 10 ms, and a report may follow at once on another.
+const LEAST: Duration = Duration::from_millis(250);
 /// Length of the kernel's unit of processor time, the same on every Linux.
 const TICK_SECONDS: f64 = 0.01;
 
@@ -17,6 +19,7 @@ const TICK_SECONDS: f64 = 0.01;
 pub(super) struct Figures {
     lag: Arc<AtomicU64>,
     last: Option<(Instant, f64)>,
+    taken: ProcessFigures,
     is_measuring: bool,
 }
 
@@ -25,6 +28,7 @@ impl Figures {
         Self {
             lag: Arc::default(),
             last: None,
+            taken: ProcessFigures::default(),
             is_measuring,
         }
     }
@@ -42,11 +46,16 @@ impl Figures {
         }
     }
 
-    /// Returns the figures since the last call. Unknown ones are zero.
+    /// Returns the figures since they were last measured, or those again if that was a moment ago. Unknown ones are zero.
     pub(super) fn take(&mut self) -> ProcessFigures {
-        if !self.is_measuring {
-            return ProcessFigures::default();
+        let is_fresh = self.last.is_some_and(|(at, _)| at.elapsed() < LEAST);
+        if self.is_measuring && !is_fresh {
+            self.taken = self.measure();
         }
+        self.taken
+    }
+
+    fn measure(&mut self) -> ProcessFigures {
         let (now, cpu_seconds) = (clock::now(), cpu_seconds().unwrap_or_default());
         let (since, before) = self.last.replace((now, cpu_seconds)).unwrap_or((now, cpu_seconds));
         let elapsed = now.duration_since(since).as_secs_f64();

@@ -146,6 +146,11 @@ impl ReplicaState {
         self.acted.as_ref()
     }
 
+    /// What each flock was told last; `None`: to stop.
+    pub(super) fn told(&self) -> impl Iterator<Item = (&FlockName, Option<ActualFlock>)> {
+        self.told.iter().map(|(name, told)| (name, *told))
+    }
+
     /// Whether another process holds the instance ID, as far as is known.
     pub(super) fn is_name_taken(&self) -> bool {
         self.name_taken.is_some()
