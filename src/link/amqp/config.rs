@@ -15,6 +15,10 @@ use crate::link::topology::Role;
 /// broker's documentation warns of false alarms below 5.
 const HEARTBEAT: u16 = 5;
 
+/// Largest frame in bytes unless the URL names another. lapin keeps, and fills, two buffers of 32 frames for each connection: 8 MiB at
+/// the broker's 128 KiB. Longer messages travel in several frames.
+const FRAME_MAX: u32 = 16 * 1024;
+
 /// Why a broker URL cannot be used. Never contains the URL: that may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -33,7 +37,8 @@ pub struct AmqpConfig {
     /// random order, so that a fleet that lost a node spreads over the rest.
     ///
     /// User, password and virtual host may be percent-encoded, and must be where they contain `/ : @ , ? #`. Without a user it is `guest`; without a virtual host it
-    /// is `/`. Query keys: `heartbeat` (seconds, 1 to 3600, default 5), `frame_max` and `channel_max`.
+    /// is `/`. Query keys: `heartbeat` (seconds, 1 to 3600, default 5), `frame_max` (bytes, 4096 up, default 16384) and
+    /// `channel_max`.
     pub urls: Vec<SecretString>,
     /// Whose exchanges and queues.
     pub fleet: FleetName,
@@ -210,6 +215,7 @@ fn vhost(path: &str) -> Result<String, String> {
 fn query(url: &Url) -> Result<AMQPQueryString, String> {
     let mut query = AMQPQueryString {
         heartbeat: Some(HEARTBEAT),
+        frame_max: Some(FRAME_MAX),
         ..AMQPQueryString::default()
     };
     for (key, value) in url.query_pairs() {
@@ -298,6 +304,7 @@ mod tests {
             ("/", "guest", "rabbit:5672")
         );
         assert_eq!(plain.uri().query.heartbeat, Some(5));
+        assert_eq!(plain.uri().query.frame_max, Some(16384));
         assert!(!format!("{broker:?}").contains("p@ss"));
     }
 }
