@@ -20,8 +20,9 @@ use crate::monkey::{Event, Monkey, Pause, Stopped};
 
 /// How often to look whether a lab is gone.
 const POLL: Duration = Duration::from_secs(2);
-/// How long deleting a lab may take when nobody waits for it to go: after a stop or a failure.
-const FAREWELL: Duration = Duration::from_secs(15);
+/// How long deleting a lab may take when nobody waits for it to go: after a stop or a failure. A hub may take ten seconds to say
+/// that it has begun.
+const FAREWELL: Duration = Duration::from_secs(25);
 /// How long after a stop a lab that was asked for may take to show up.
 const LATE: Duration = Duration::from_millis(500);
 
