@@ -1,6 +1,7 @@
 //! Tests against a real broker.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod cluster_faults;
 mod foreign;
 mod link;
 mod link_faults;
