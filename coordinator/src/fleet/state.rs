@@ -90,6 +90,9 @@ struct Applying {
     change: Change,
     deadline: Instant,
     asker: Asker,
+    /// A replica without whose report nothing is settled. To look at all of them for each report would cost a large
+    /// fleet the square of its size.
+    blocked_by: Option<InstanceId>,
 }
 
 /// What the coordinator knows of another one.
@@ -315,6 +318,8 @@ impl FleetState {
                 report.instance_id, report.replica_count, self.rules.reign.replica_count
             );
         }
+        let is_awaited = |applying: &Applying| applying.blocked_by.as_ref().is_none_or(|id| *id == report.instance_id);
+        let is_awaited = self.applying.iter().any(is_awaited);
         if !self.replicas.hear(report, now) {
             return Vec::new();
         }
@@ -323,7 +328,7 @@ impl FleetState {
             effects = self.reign(ReignEvent::Heard { standing }, now);
         }
         // A report that shows that the log lost entries says nothing about the changes that are waited for.
-        if effects.is_empty() {
+        if effects.is_empty() && is_awaited {
             effects = self.settle_applied(now);
         }
         effects
@@ -786,6 +791,7 @@ impl FleetState {
             change,
             deadline: now + patience,
             asker,
+            blocked_by: None,
         });
         self.settle_applied(now)
     }
@@ -796,7 +802,7 @@ impl FleetState {
         }
         let Some(known) = self.known() else { return Vec::new() };
         let mut effects = Vec::new();
-        for applying in std::mem::take(&mut self.applying) {
+        for mut applying in std::mem::take(&mut self.applying) {
             let outcome = self.outcome(applying.revision, Some(applying.change.clone()), &known.state, now);
             if outcome.is_settled() || applying.deadline <= now {
                 effects.push(Effect::Settle {
@@ -805,6 +811,9 @@ impl FleetState {
                     result: Ok(outcome),
                 });
             } else {
+                let mut made = outcome.replicas.into_iter();
+                let blocked_by = made.find(|(_, made)| *made == ReplicaOutcome::Pending);
+                applying.blocked_by = blocked_by.map(|(id, _)| id);
                 self.applying.push(applying);
             }
         }
