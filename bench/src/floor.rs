@@ -164,7 +164,9 @@ impl Floor {
 
 async fn connect(url: &str) -> Result<Connection> {
     let first = url.split(',').next().unwrap_or(url);
-    Ok(Connection::connect(first, ConnectionProperties::default()).await?)
+    // lapin takes an empty path for a virtual host without a name.
+    let first = first.replacen("/?", "/%2f?", 1);
+    Ok(Connection::connect(&first, ConnectionProperties::default()).await?)
 }
 
 async fn queue(channel: &Channel, name: &str, exchange: Option<&str>) -> Result<()> {
