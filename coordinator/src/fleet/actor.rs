@@ -473,30 +473,28 @@ impl Actor {
         }
     }
 
-    /// Answers a request that is wrong, keeps it as a dead letter, and only then settles it.
+    /// Keeps a request that is wrong as a dead letter, settles it, and only then answers: one that was answered and not settled would come
+    /// again, and might be carried out then, although its sender knows that nothing was changed.
     fn reject(&mut self, delivery: RequestDelivery, rejection: requests::Rejection) {
         let Some(wire) = &self.wire else { return };
-        if let Some(reply_to) = &delivery.message.reply_to {
-            let mut reply = rejection.reply;
-            reply.correlation_id.clone_from(&delivery.message.correlation_id);
-            wire.post(Address::Reply(reply_to.clone()), reply);
-        }
-        let (session, message) = (wire.log.clone(), delivery.message.clone());
+        let (session, side, message) = (wire.log.clone(), wire.side.clone(), delivery.message.clone());
         drop(self.tasks.spawn(TaskKind::Expendable, "reject request", async move {
-            let dead = session
-                .publish(
-                    Address::Dead {
-                        reason: rejection.reason,
-                    },
-                    message,
-                )
-                .await;
-            let settled = match dead {
+            let mut reply = rejection.reply;
+            reply.correlation_id.clone_from(&message.correlation_id);
+            let reply_to = message.reply_to.clone();
+            let reason = rejection.reason;
+            let settled = match session.publish(Address::Dead { reason }, message).await {
                 Ok(()) => delivery.done().await,
                 Err(error) => Err(error),
             };
-            if let Err(error) = settled {
-                debug!("a wrong request will come again, and be rejected again: {error}");
+            match (settled, reply_to) {
+                (Err(error), _) => debug!("a wrong request will come again, and be looked at again: {error}"),
+                (Ok(()), Some(reply_to)) => {
+                    if let Err(error) = side.post(Address::Reply(reply_to), reply) {
+                        debug!(error = %error, "an answer was not sent");
+                    }
+                }
+                (Ok(()), None) => {}
             }
         }));
     }

@@ -205,6 +205,8 @@ async fn requests_are_answered_and_wrong_ones_kept_as_dead_letters() {
         let answer = RequestAnswer::decode(&message.kind, &message.payload).unwrap();
         answers.push((message.correlation_id.unwrap(), answer.outcome));
     }
+    // A wrong one is answered once it is settled, and others meanwhile.
+    answers.sort_by(|(one, _), (other, _)| one.cmp(other));
     let accepted = |changed| RequestOutcome::Accepted {
         revision: Revision(1),
         changed,
