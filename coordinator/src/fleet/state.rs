@@ -416,7 +416,7 @@ impl FleetState {
         let silent = self.rules.report_interval * 3;
         self.peers
             .retain(|_, peer| now.saturating_duration_since(peer.heard_at) <= silent);
-        let others: BTreeSet<SessionId> = self.peers.keys().cloned().collect();
+        let others = self.peers_to_ask();
         if let Some(reign) = &mut self.reign {
             reign.set_others(others);
         }
@@ -425,6 +425,21 @@ impl FleetState {
         effects.extend(self.present(now));
         effects.extend(self.announce(now, false));
         effects
+    }
+
+    /// Names the coordinators that may know more than the log, as far as this session has read it.
+    ///
+    /// One that was heard in this session and knew no more than the log says has learnt since what the log says, as we have; while a
+    /// session lasts, the log loses nothing. So nobody need wait for a leader that just died.
+    fn peers_to_ask(&self) -> BTreeSet<SessionId> {
+        let held = self.reign.as_ref().and_then(|reign| reign.view().held());
+        let held = held.map(|held| &held.standing);
+        let may_know_more = |peer: &Peer| {
+            let standing = peer.report.standing.as_ref();
+            peer.heard_at < self.began || standing.is_some_and(|standing| standing.knows_more_than(held))
+        };
+        let peers = self.peers.iter().filter(|(_, peer)| may_know_more(peer));
+        peers.map(|(session, _)| session.clone()).collect()
     }
 
     /// Returns whether changes are accepted.
