@@ -71,14 +71,22 @@ impl Checks {
         self.base = operations;
     }
 
-    /// Waits until one coordinator leads, the other follows, and all replicas run what they should. Returns the index of the leader.
+    /// Waits until one coordinator leads and all replicas run what they should. Returns its index. The other one may still be reading.
+    pub(super) async fn served(&self, stage: &Stage) -> Result<usize> {
+        self.wait(stage, serves).await
+    }
+
+    /// Waits until that is so, and the other coordinator follows and knows as much.
     pub(super) async fn converged(&self, stage: &Stage) -> Result<usize> {
+        self.wait(stage, leader).await
+    }
+
+    async fn wait(&self, stage: &Stage, condition: fn(&Value, &Value) -> Option<usize>) -> Result<usize> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let views = [self.get(stage, 0, "/fleet").await, self.get(stage, 1, "/fleet").await];
-            if let [Ok(first), Ok(second)] = &views
-                && let Some(leader) = leader(first, second)
-            {
+            let seen = |view: &Result<Value>| view.as_ref().map_or(Value::Null, Value::clone);
+            if let Some(leader) = condition(&seen(&views[0]), &seen(&views[1])) {
                 return Ok(leader);
             }
             ensure!(
@@ -235,7 +243,8 @@ impl Checks {
                 "{} was never taken, and is in the log as {found:?}",
                 operation.id
             ),
-            Fate::NotFound if operation.unclear == 0 => {
+            // What is sent over AMQP is delivered at least once: a refusal whose settlement is lost with a connection is looked at again.
+            Fate::NotFound if operation.unclear == 0 && operation.client.starts_with('h') => {
                 ensure!(
                     found.is_none(),
                     "{} was refused, and is in the log as {found:?}",
@@ -313,20 +322,27 @@ impl Checks {
     }
 }
 
-/// The index of the leader, if everything is as it should be.
+/// The index of the coordinator that leads and sees all replicas run what they should, if there is one.
+fn serves(first: &Value, second: &Value) -> Option<usize> {
+    let does = |view: &Value| view["coordinator"]["active"] == true && is_well(view);
+    match (does(first), does(second)) {
+        (true, false) => Some(0),
+        (false, true) => Some(1),
+        _ => None,
+    }
+}
+
+/// The same, if the other one follows it.
 fn leader(first: &Value, second: &Value) -> Option<usize> {
-    let active = |view: &Value| view["coordinator"]["active"] == true;
-    let (leader, lead, follow) = match (active(first), active(second)) {
-        (true, false) => (0, first, second),
-        (false, true) => (1, second, first),
-        _ => return None,
-    };
-    let is_well = |view: &Value| {
-        view["converged"] == true && view["replicas"]["ready"] == WORKERS && view["link"]["state"] == "open"
-    };
+    let leader = serves(first, second)?;
+    let (lead, follow) = if leader == 0 { (first, second) } else { (second, first) };
     let is_one = lead["epoch"] == follow["epoch"] && lead["revision"] == follow["revision"];
     let follows = follow["coordinator"]["stage"] == "standby";
-    (is_well(lead) && is_well(follow) && is_one && follows).then_some(leader)
+    (is_well(follow) && is_one && follows).then_some(leader)
+}
+
+fn is_well(view: &Value) -> bool {
+    view["converged"] == true && view["replicas"]["ready"] == WORKERS && view["link"]["state"] == "open"
 }
 
 /// Whether a replica reports that it runs just this.

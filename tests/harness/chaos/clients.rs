@@ -1,6 +1,5 @@
 //! Clients that change the fleet all the time, over HTTP and AMQP, each sending an operation again until it knows what became of it.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -98,12 +97,12 @@ impl Clients {
         for (index, (name, door)) in doors.into_iter().enumerate() {
             let one = One {
                 random: fastrand::Rng::with_seed(seed.wrapping_add(index as u64)),
-                flocks: [format!("{name}-x"), format!("{name}-y")],
+                flock: format!("{name}-own"),
                 name,
                 door,
                 shared: shared.clone(),
                 mode: mode.subscribe(),
-                runs: BTreeMap::new(),
+                runs: None,
                 losses: 0,
                 parameter: 0,
             };
@@ -172,9 +171,10 @@ struct One {
     shared: Shared,
     mode: watch::Receiver<Mode>,
     random: fastrand::Rng,
-    flocks: [String; 2],
-    /// Whether a flock of its own runs, where that is certain.
-    runs: BTreeMap<String, bool>,
+    /// The flock that it alone uses.
+    flock: String,
+    /// Whether that runs, where it is certain.
+    runs: Option<bool>,
     losses: u64,
     parameter: u64,
 }
@@ -196,7 +196,7 @@ impl One {
                 }
                 Mode::Run => {
                     self.operate().await;
-                    let rest = Duration::from_millis(self.random.u64(100..600));
+                    let rest = Duration::from_millis(self.random.u64(200..1000));
                     tokio::time::sleep(rest).await;
                 }
             }
@@ -207,7 +207,7 @@ impl One {
         let flock = if self.random.u8(0..5) == 0 {
             SHARED.to_owned()
         } else {
-            self.flocks[self.random.usize(0..2)].clone()
+            self.flock.clone()
         };
         let action = match self.random.u8(0..20) {
             0..9 => Action::Start,
@@ -217,7 +217,7 @@ impl One {
         let losses = self.shared.losses.load(Ordering::SeqCst);
         if losses != self.losses {
             self.losses = losses;
-            self.runs.clear();
+            self.runs = None;
         }
         self.parameter += 1;
         let (number, id) = self.shared.ledger.begin(&self.name, action, &flock);
@@ -239,8 +239,8 @@ impl One {
             if begun.elapsed() > OPERATION {
                 let fate = if was_unclear { Fate::Unknown } else { Fate::NotDone };
                 self.shared.ledger.settle(number, fate);
-                if was_unclear {
-                    self.runs.remove(&flock);
+                if was_unclear && flock != SHARED {
+                    self.runs = None;
                 }
                 return;
             }
@@ -252,15 +252,15 @@ impl One {
         }
         match fate {
             Fate::Accepted(_) if action != Action::Refresh => {
-                self.runs.insert(flock, action == Action::Start);
+                self.runs = Some(action == Action::Start);
             }
-            Fate::NotFound if self.runs.get(&flock) == Some(&true) && self.losses == losses => {
+            Fate::NotFound if self.runs == Some(true) && self.losses == losses => {
                 self.shared
                     .complain(format!("{id}: flock {flock} is said not to be there, and runs"));
             }
             Fate::NotFound if was_unclear => {
                 // A copy of the request may still lie in the queue, and find the flock there one day.
-                self.runs.remove(&flock);
+                self.runs = None;
             }
             _ => {}
         }

@@ -10,6 +10,7 @@ mod lossy;
 mod report;
 mod slot;
 mod stage;
+pub mod takeover;
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -127,10 +128,10 @@ async fn begin(stage: &mut Stage, checks: &mut Checks) -> Result<()> {
 }
 
 async fn play(stage: &mut Stage, checks: &mut Checks, faults: &[Planned]) -> Result<Round> {
-    let leader = checks.converged(stage).await.context("before the faults")?;
+    let leader = checks.served(stage).await.context("before the faults")?;
     stage.suffer(faults, leader).await?;
     let healed = Instant::now();
-    checks.converged(stage).await?;
+    checks.served(stage).await?;
     let convergence = healed.elapsed();
     if faults.iter().any(|planned| planned.fault.loses()) {
         stage.shared.losses.fetch_add(1, std::sync::atomic::Ordering::SeqCst);

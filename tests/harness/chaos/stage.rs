@@ -87,6 +87,11 @@ impl Stage {
         self.slots.iter_mut().try_for_each(Slot::check_alive)
     }
 
+    /// Sends a signal to a coordinator.
+    pub(super) async fn signal(&mut self, coordinator: usize, signal: &str) -> Result<()> {
+        self.slots[coordinator].signal(signal).await
+    }
+
     /// Lets the round's faults happen; returns when each is healed. `leader` is the index of the coordinator that leads.
     pub(super) async fn suffer(&mut self, faults: &[Planned], leader: usize) -> Result<()> {
         let tasks = Tasks::new();
