@@ -140,6 +140,8 @@ impl Actor {
                     if let Ok(call) = self.calls.try_recv() {
                         self.handle(Event::Call(Some(call)));
                     }
+                    // In one process with whoever calls, this is what lets them.
+                    tokio::task::consume_budget().await;
                 }
                 event => self.handle(event),
             }
