@@ -3,6 +3,8 @@
 pub mod broker;
 pub mod chaos;
 pub mod fleet;
+pub mod platform;
 pub mod process;
 pub mod proxy;
+pub mod service;
 pub mod sim;
