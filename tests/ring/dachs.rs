@@ -1,4 +1,4 @@
-//! The TAP and SIA businesses against a real DaCHS.
+//! The TAP and SIA businesses against a real `DaCHS`.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::support::Ring;
 const ENDLESS: &str =
     "SELECT COUNT(*) AS n FROM ring.stars AS a, ring.stars AS b, ring.stars AS c WHERE a.mag * b.mag > c.mag * 1000";
 
-/// A fleet whose dataset `ring` is DaCHS, and `dp02`, too.
+/// A fleet whose dataset `ring` is `DaCHS`, and `dp02`, too.
 async fn ring(facts: &Facts) -> Result<Ring> {
     let services = json!({"tap": {"url": facts.get("tap")}, "sia": {"url": facts.get("sia")}});
     let datasets = json!({"ring": {"services": services}, "dp02": {"services": services}});

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use mobu_fleet::domain::business::TapOptions;
 use mobu_fleet::domain::discovery::Discovery;
-use mobu_fleet::runtime::clock;
+use mobu_fleet::runtime::clock::{self, Instant};
 use serde_json::Value;
 
 use super::{IterationError, Phase};
 use crate::client::repertoire::DiscoveryError;
 use crate::client::tap::Tap;
 use crate::client::vo::QueryError;
-use crate::monkey::Monkey;
+use crate::monkey::{Monkey, Stopped};
+
+/// How long to wait, after a stop or at the end of its time, for the answer that says where a new job is.
+const LATE_CREATION: Duration = Duration::from_secs(5);
 
 /// The service of one run.
 #[derive(Debug)]
@@ -63,25 +66,15 @@ impl TapQueries {
         let tap = tap.ok_or_else(|| IterationError::retry("client", NotStarted))?;
         let form = if options.sync { "sync" } else { "async" };
         monkey.info(&format!("Running ({form}): {query}"));
-        let limit = options.query_timeout.map(limit);
+        let limit = Limit::new(options.query_timeout);
         let shown = Value::from(query);
         monkey.enter(Phase::TapQuery);
         measured(monkey, shown, async {
-            let mut job = None;
-            let outcome = {
-                let run = async {
-                    if options.sync {
-                        tap.run_sync(query).await
-                    } else {
-                        tap.run_async(query, &mut job).await
-                    }
-                };
-                monkey.unless_stopped(Box::pin(within(limit, run))).await
+            let outcome = if options.sync {
+                monkey.unless_stopped(Box::pin(limit.hold(tap.run_sync(query)))).await
+            } else {
+                Box::pin(run_as_job(tap, query, &limit, monkey)).await
             };
-            if let Some(job) = job {
-                let has_ended = matches!(outcome, Ok(Ok(())));
-                Box::pin(tap.dispose(&job, has_ended)).await;
-            }
             outcome?.map_err(failed)
         })
         .await
@@ -113,18 +106,49 @@ pub(super) async fn measured(
     outcome
 }
 
-async fn within(limit: Option<Duration>, run: impl Future<Output = Result<(), QueryError>>) -> Result<(), QueryError> {
-    match limit {
-        None => run.await,
-        Some(limit) => {
-            let ended = tokio::time::timeout(limit, run).await;
-            ended.unwrap_or(Err(QueryError::QueryTimeout(limit)))
+/// Runs a query as a job, of which nothing is left behind.
+async fn run_as_job(tap: &Tap, query: &str, limit: &Limit, monkey: &Monkey) -> Result<Result<(), QueryError>, Stopped> {
+    let mut creation = Box::pin(tap.create(query));
+    let created = monkey.unless_stopped(limit.hold(&mut creation)).await;
+    let mut job = match created {
+        Ok(Ok(job)) => job,
+        Ok(Err(error)) if !matches!(error, QueryError::QueryTimeout(_)) => return Ok(Err(error)),
+        cut_short => {
+            // The service may just be making the job: only its answer says where that is.
+            if let Ok(Ok(job)) = tokio::time::timeout(LATE_CREATION, creation).await {
+                tap.dispose(&job, false).await;
+            }
+            return cut_short.map(|created| created.map(drop));
         }
-    }
+    };
+    let outcome = monkey.unless_stopped(Box::pin(limit.hold(tap.run_job(&mut job)))).await;
+    let has_ended = matches!(outcome, Ok(Ok(())));
+    Box::pin(tap.dispose(&job, has_ended)).await;
+    outcome
 }
 
-fn limit(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
+/// How long one query may take, from its begin on.
+struct Limit {
+    begun: Instant,
+    whole: Option<Duration>,
+}
+
+impl Limit {
+    fn new(seconds: Option<f64>) -> Self {
+        let whole = |seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
+        Self {
+            begun: clock::now(),
+            whole: seconds.map(whole),
+        }
+    }
+
+    /// Gives up on a part of the query when the whole takes too long.
+    async fn hold<T>(&self, part: impl Future<Output = Result<T, QueryError>>) -> Result<T, QueryError> {
+        let Some(whole) = self.whole else { return part.await };
+        let left = whole.saturating_sub(self.begun.elapsed());
+        let ended = tokio::time::timeout(left, part).await;
+        ended.unwrap_or(Err(QueryError::QueryTimeout(whole)))
+    }
 }
 
 pub(super) fn failed(error: QueryError) -> IterationError {

@@ -44,10 +44,30 @@ impl Tap {
         self.session.judge(response).await
     }
 
-    /// Runs a query as a job, and notes in `job` where that is as soon as it is known. Whoever calls this must
-    /// [`dispose`](Self::dispose) of the job, also after a failure or after dropping the future.
-    pub(crate) async fn run_async(&self, query: &str, job: &mut Option<Url>) -> Result<(), QueryError> {
-        let at = self.create(query, job).await?;
+    /// Makes a job of a query, which does not run yet.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may leave a job at the service that nobody knows of.
+    pub(crate) async fn create(&self, query: &str) -> Result<Url, QueryError> {
+        let url = below(&self.base, "async");
+        let response = self.session.send_once(&Request::post(&url, &question(query))).await?;
+        let Some(created) = self.session.redirect(&response)? else {
+            // No job. What came instead is either a reason, or no answer to such a question.
+            self.session.judge(response).await?;
+            return Err(QueryError::Redirect {
+                url: self.session.shown(&url),
+            });
+        };
+        Ok(created)
+    }
+
+    /// Runs a job that was made, and notes in `job` where it really is. Whoever calls this must [`dispose`](Self::dispose) of the job,
+    /// also after a failure or after dropping the future.
+    pub(crate) async fn run_job(&self, job: &mut Url) -> Result<(), QueryError> {
+        let described = self.session.describe(Request::get(job));
+        let (at, _) = self.session.within(DESCRIPTION, job, described).await?;
+        job.clone_from(&at);
         self.job(Request::get(&at)).await?;
         let phase = below(&at, "phase");
         let run = Request::post(&phase, &[("PHASE", "RUN")]);
@@ -85,23 +105,6 @@ impl Tap {
             drop(self.session.send_once(&delete).await);
         };
         drop(tokio::time::timeout(DISPOSAL, dispose).await);
-    }
-
-    async fn create(&self, query: &str, job: &mut Option<Url>) -> Result<Url, QueryError> {
-        let url = below(&self.base, "async");
-        let response = self.session.send_once(&Request::post(&url, &question(query))).await?;
-        let Some(created) = self.session.redirect(&response)? else {
-            // No job. What came instead is either a reason, or no answer to such a question.
-            self.session.judge(response).await?;
-            return Err(QueryError::Redirect {
-                url: self.session.shown(&url),
-            });
-        };
-        *job = Some(created.clone());
-        let described = self.session.describe(Request::get(&created));
-        let (at, _) = self.session.within(DESCRIPTION, &created, described).await?;
-        *job = Some(at.clone());
-        Ok(at)
     }
 
     /// Waits until a job has ended.

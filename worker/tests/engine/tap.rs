@@ -134,6 +134,24 @@ async fn a_stop_drops_the_query_and_aborts_the_job() {
 }
 
 #[tokio::test]
+async fn a_stop_or_a_timeout_while_a_job_is_being_made_leaves_none_behind() {
+    let script = Script {
+        making: Duration::from_millis(700),
+        ..Script::default()
+    };
+    let (service, config, _tasks) = Service::start(script.clone()).await;
+    let options = json!({"queries": ["SELECT 1"], "sync": false});
+    stopped(&service, config, RUNNER, &options, "POST /api/tap/async").await;
+    assert_eq!(service.requests().last().unwrap(), "DELETE /api/tap/async/7");
+
+    let (service, config, _tasks) = Service::start(script).await;
+    let options = json!({"queries": ["SELECT 1"], "sync": false, "query_timeout": 0.1});
+    let (is_success, log, _) = outcome(config, RUNNER, &options).await;
+    assert!(!is_success && log.contains("query_timeout of 0.1 seconds"), "{log}");
+    assert_eq!(service.requests().last().unwrap(), "DELETE /api/tap/async/7");
+}
+
+#[tokio::test]
 async fn answers_are_judged_by_what_they_say() {
     for (status, text, failure) in [
         (400, votable("OK", ""), None),

@@ -39,6 +39,8 @@ pub(crate) struct Script {
     pub(crate) phases: Vec<&'static str>,
     /// Where the result of a job is; nowhere of ours unless it is empty.
     pub(crate) result: String,
+    /// How long it takes to make a job.
+    pub(crate) making: Duration,
     /// Why jobs fail.
     pub(crate) message: &'static str,
 }
@@ -66,6 +68,7 @@ impl Default for Script {
             hangs: false,
             phases: vec!["COMPLETED"],
             result: String::new(),
+            making: Duration::ZERO,
             message: "",
         }
     }
@@ -146,6 +149,7 @@ async fn answer(State(service): State<Arc<Service>>, request: Request) -> Respon
             text.into_response()
         }
         ("POST", "/api/tap/async" | "/api/tap/async/7/phase") => {
+            tokio::time::sleep(script.making).await;
             (StatusCode::SEE_OTHER, [("location", job)]).into_response()
         }
         ("DELETE", "/api/tap/async/7") => (StatusCode::SEE_OTHER, [("location", "/api/tap/async")]).into_response(),
