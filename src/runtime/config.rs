@@ -21,7 +21,7 @@ mod yaml;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -156,6 +156,8 @@ pub struct Config {
     pub gafaelfawr_timeout: Duration,
     /// Where the URLs of services come from; there if tokens come from Gafaelfawr, but for a coordinator.
     pub discovery: Option<ServiceDiscovery>,
+    /// Where query sets of one's own are.
+    pub query_set_dir: Option<PathBuf>,
     /// The flocks to start with, each name once, in order; `None` if the key is not there, which is not the same as an
     /// empty list. Checked against the rules of a fleet of `replica_count`, but for a worker.
     pub autostart: Option<Vec<FlockConfig>>,
@@ -326,6 +328,7 @@ impl Config {
             tokens: Some(Tokens::Local),
             gafaelfawr_timeout: brief,
             discovery: None,
+            query_set_dir: None,
             autostart: None,
             log_level: LogLevel::Debug,
             log_profile: LogProfile::Development,

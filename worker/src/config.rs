@@ -32,6 +32,8 @@ pub struct WorkerConfig {
     pub tokens: TokenSource,
     /// Where services are; `None` if nothing asks.
     pub discovery: Option<ServiceDiscovery>,
+    /// Where query sets of one's own are, besides those of this release.
+    pub query_set_dir: Option<PathBuf>,
     /// What becomes of what monkeys log.
     pub monkey_logs: MonkeyLogs,
     /// Environment variables that git gets, besides those that keep it from asking questions.
@@ -97,6 +99,7 @@ impl WorkerConfig {
             drain_timeout: Duration::from_secs(60),
             tokens: TokenSource::Local,
             discovery: None,
+            query_set_dir: None,
             monkey_logs: MonkeyLogs::default(),
             git_environment: git_environment(std::env::vars_os()),
             git_home: std::env::var_os("HOME"),
@@ -141,6 +144,7 @@ impl WorkerConfig {
                 Some(Tokens::Local) | None => TokenSource::Local,
             },
             discovery: config.discovery.clone(),
+            query_set_dir: config.query_set_dir.clone(),
             monkey_logs: MonkeyLogs {
                 to_file: config.log_monkeys_to_file,
                 profile: config.log_profile,

@@ -24,6 +24,8 @@ pub use crate::config::{MonkeyLogs, TokenSource, WorkerConfig};
 pub use crate::replica::{LinkStatus, WorkerHandle, WorkerStatus};
 
 use crate::admin::Admin;
+pub use crate::business::query_sets::own::QuerySetMistakes;
+use crate::business::query_sets::own::QuerySets;
 use crate::client::gafaelfawr::Gafaelfawr;
 use crate::client::repertoire::Locator;
 use crate::client::repository::Clones;
@@ -58,6 +60,9 @@ pub enum WorkerError {
     /// There is no room for the monkeys' logs.
     #[error("cannot make a temporary file for the monkeys' logs")]
     Spool(#[source] std::io::Error),
+    /// The query sets of one's own are not right.
+    #[error(transparent)]
+    QuerySets(#[from] QuerySetMistakes),
     /// HTTP clients cannot be made.
     #[error("cannot make an HTTP client")]
     Client(#[source] reqwest::Error),
@@ -89,6 +94,10 @@ impl Worker {
                 Tokens::Gafaelfawr(Box::new(gafaelfawr.map_err(WorkerError::Client)?))
             }
         };
+        let query_sets = match &config.query_set_dir {
+            None => QuerySets::default(),
+            Some(directory) => QuerySets::read(directory)?,
+        };
         let logs = &config.monkey_logs;
         let spool = if logs.to_file {
             let spool = Spool::create(logs.directory.as_deref(), logs.max_bytes).map_err(WorkerError::Spool)?;
@@ -102,6 +111,7 @@ impl Worker {
             spool: spool.clone(),
             profile: logs.profile,
             seed: config.seed,
+            query_sets: Arc::new(query_sets),
             locator,
             git_environment: config.git_environment.clone(),
             // None are made before the worker has its tasks.

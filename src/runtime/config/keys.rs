@@ -261,6 +261,14 @@ pub(super) const KEYS: &[Key] = &[
         "The URLs of services, for places without Repertoire. Goes before `repertoireBaseUrl`. Keys that are not known are passed over.",
     ),
     Key::new(
+        "querySetDir",
+        "path",
+        "none: those of this release",
+        "/etc/mobu/query_sets",
+        "Directory with query sets of one's own: `tap/SET/TEMPLATE.sql` with `parameters.json` and `objects.json`, and `sia/SET/parameters.json`. Everything is checked when a worker starts. See [Query sets](#query-sets).",
+    )
+    .variable("MOBU_QUERY_SET_DIR"),
+    Key::new(
         "autostart",
         "list of flocks",
         "none: the fleet keeps what it runs",

@@ -79,6 +79,7 @@ impl<'a> Rules<'a> {
             tokens,
             gafaelfawr_timeout: seconds(settings.gafaelfawr_timeout, 20),
             discovery,
+            query_set_dir: settings.query_set_dir,
             autostart: settings
                 .autostart
                 .map(|flocks| flocks.into_iter().map(|(_, flock)| flock).collect()),

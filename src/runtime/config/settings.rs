@@ -50,6 +50,7 @@ pub(super) struct Settings {
     pub(super) gafaelfawr_timeout: Option<Duration>,
     pub(super) repertoire_base_url: Option<Url>,
     pub(super) discovery: Option<Discovery>,
+    pub(super) query_set_dir: Option<PathBuf>,
     /// Those that are right, with their positions.
     pub(super) autostart: Option<Vec<(usize, FlockConfig)>>,
     pub(super) log_level: Option<LogLevel>,
@@ -104,6 +105,7 @@ impl Settings {
             gafaelfawr_timeout: fields.nullable_by("gafaelfawrTimeout", timeout),
             repertoire_base_url: fields.nullable_by("repertoireBaseUrl", http_url),
             discovery: fields.nullable("discovery"),
+            query_set_dir: fields.nullable_by("querySetDir", path),
             autostart: fields.nullable_by("autostart", autostart),
             log_level: fields.nullable("logLevel"),
             log_profile: fields.nullable_by("logProfile", log_profile),

@@ -9,7 +9,7 @@ mod notebook_runner;
 mod nublado;
 mod nublado_python_loop;
 mod phase;
-mod query_sets;
+pub(crate) mod query_sets;
 pub(crate) mod registry;
 mod sia_query_set_runner;
 mod sky;

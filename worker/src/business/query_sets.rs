@@ -1,6 +1,9 @@
 //! The query sets that come with this release (`worker/query_sets`): templates, and from what their values are drawn.
 
-use std::sync::LazyLock;
+pub(crate) mod own;
+
+use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
 
 use serde::Deserialize;
 
@@ -9,7 +12,7 @@ use super::sky::{Drawn, Field};
 /// A set of query templates.
 #[derive(Debug)]
 pub(super) struct QuerySet {
-    pub(super) name: &'static str,
+    pub(super) name: Cow<'static, str>,
     /// By name, sorted.
     templates: Vec<Template>,
     field: Field,
@@ -20,14 +23,14 @@ pub(super) struct QuerySet {
 /// A query with gaps.
 #[derive(Debug)]
 pub(super) struct Template {
-    name: &'static str,
+    name: Cow<'static, str>,
     parts: Vec<Part>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Part {
-    Text(&'static str),
-    Gap(&'static str),
+    Text(Box<str>),
+    Gap(Box<str>),
 }
 
 /// There is no set of that name.
@@ -42,8 +45,8 @@ pub(super) struct UnknownSet {
 #[derive(Debug, thiserror::Error)]
 #[error("'{gap}' is undefined (query template `{template}`)")]
 pub(super) struct Undefined {
-    gap: &'static str,
-    template: &'static str,
+    gap: String,
+    template: String,
 }
 
 macro_rules! set {
@@ -58,7 +61,7 @@ macro_rules! set {
 }
 
 /// Read once, when the first monkey asks.
-static SETS: LazyLock<[QuerySet; 4]> = LazyLock::new(|| {
+static SETS: LazyLock<[Arc<QuerySet>; 4]> = LazyLock::new(|| {
     [
         set!(
             "dp0.1", objects of "dp0.1",
@@ -80,21 +83,16 @@ static SETS: LazyLock<[QuerySet; 4]> = LazyLock::new(|| {
             "histogram-object", "object-several", "scan-object", "scan-object-top"
         ),
     ]
+    .map(Arc::new)
 });
 
 impl QuerySet {
-    /// Returns a set by its name.
-    pub(super) fn find(name: &str) -> Result<&'static Self, UnknownSet> {
-        SETS.iter().find(|set| set.name == name).ok_or_else(|| UnknownSet {
-            name: name.to_owned(),
-            known: SETS.each_ref().map(|set| set.name).join(", "),
-        })
-    }
-
     fn new(name: &'static str, field: &str, objects: &str, templates: &[(&'static str, &'static str)]) -> Self {
-        let templates = templates.iter().map(|(name, text)| Template::new(name, text));
+        let templates = templates.iter().map(|(name, text)| {
+            Template::parse(*name, *text).expect("what is embedded is right: a test reads all of it")
+        });
         Self {
-            name,
+            name: name.into(),
             templates: templates.collect(),
             field: read(field),
             objects: read(objects),
@@ -121,18 +119,22 @@ pub(super) fn read<'a, T: Deserialize<'a>>(text: &'a str) -> T {
 }
 
 impl Template {
-    fn new(name: &'static str, text: &'static str) -> Self {
+    /// Reads a template. The line break at its end is none of the query's.
+    fn parse(name: impl Into<Cow<'static, str>>, text: impl AsRef<str>) -> Result<Self, String> {
+        let text = text.as_ref();
         let mut parts = Vec::new();
         let mut rest = text.strip_suffix('\n').unwrap_or(text);
         while let Some((before, after)) = rest.split_once("{{") {
-            let (gap, after) = after
-                .split_once("}}")
-                .expect("what is embedded is right: a test reads all of it");
-            parts.extend([Part::Text(before), Part::Gap(gap.trim())]);
+            let closed = after.split_once("}}");
+            let (gap, after) = closed.ok_or("a gap is opened by {{ and not closed by }}")?;
+            parts.extend([Part::Text(before.into()), Part::Gap(gap.trim().into())]);
             rest = after;
         }
-        parts.push(Part::Text(rest));
-        Self { name, parts }
+        parts.push(Part::Text(rest.into()));
+        Ok(Self {
+            name: name.into(),
+            parts,
+        })
     }
 
     fn fill(&self, drawn: &Drawn, username: &str) -> Result<String, Undefined> {
@@ -140,11 +142,11 @@ impl Template {
         for part in &self.parts {
             match part {
                 Part::Text(text) => query.push_str(text),
-                Part::Gap("username") => query.push_str(username),
+                Part::Gap(gap) if &**gap == "username" => query.push_str(username),
                 Part::Gap(gap) => {
-                    let value = drawn.get(gap).ok_or(Undefined {
-                        gap,
-                        template: self.name,
+                    let value = drawn.get(gap).ok_or_else(|| Undefined {
+                        gap: gap.to_string(),
+                        template: self.name.to_string(),
                     })?;
                     query.push_str(&value);
                 }
@@ -156,6 +158,7 @@ impl Template {
 
 #[cfg(test)]
 mod tests {
+    use super::own::QuerySets;
     use super::*;
 
     /// The name of a template, and its gaps.
@@ -216,18 +219,24 @@ mod tests {
 
     #[test]
     fn the_sets_have_the_templates_and_gaps_that_they_should() {
-        assert_eq!(SETS.each_ref().map(|set| set.name), WANTED.map(|(name, _)| name));
+        assert_eq!(
+            SETS.each_ref().map(|set| set.name.as_ref()),
+            WANTED.map(|(name, _)| name)
+        );
         for (name, wanted) in WANTED {
-            let set = QuerySet::find(name).unwrap();
+            let set = QuerySets::default().tap(name).unwrap();
             assert_eq!(set.objects.len(), 500);
             assert_eq!(set.templates.len(), wanted.len());
             for (template, (name, gaps)) in set.templates.iter().zip(wanted) {
                 let found = template.parts.iter().filter_map(|part| match part {
-                    Part::Gap(gap) => Some(*gap),
+                    Part::Gap(gap) => Some(&**gap),
                     Part::Text(_) => None,
                 });
                 let found: Vec<_> = found.collect();
-                assert_eq!((template.name, found[0], &found[1..]), (*name, "query_id", *gaps));
+                assert_eq!(
+                    (template.name.as_ref(), found[0], &found[1..]),
+                    (*name, "query_id", *gaps)
+                );
             }
         }
     }
@@ -242,7 +251,7 @@ mod tests {
                 let literal = if template.name == "near-neighbor" {
                     "neighbor-near"
                 } else {
-                    template.name
+                    &*template.name
                 };
                 assert!(
                     query.contains("'mobu-") && query.contains(&format!("'{literal}' AS")),
@@ -256,23 +265,28 @@ mod tests {
     #[test]
     fn an_unknown_set_and_an_undefined_gap_are_named() {
         assert_eq!(
-            QuerySet::find("dp9").unwrap_err().to_string(),
+            QuerySets::default().tap("dp9").unwrap_err().to_string(),
             "there is no query set `dp9`; there are dp0.1, dp0.2, dp0.2-long-scans, dp0.2-med-scans"
         );
         let mut random = fastrand::Rng::with_seed(7);
         let drawn = Drawn::draw(&Field::default(), &[], &mut random);
         for gap in ["{{object}}", "{{objects}}", "{{nothing}}"] {
-            let error = Template::new("t", gap).fill(&drawn, "u").unwrap_err().to_string();
+            let error = Template::parse("t", gap)
+                .unwrap()
+                .fill(&drawn, "u")
+                .unwrap_err()
+                .to_string();
             assert!(error.ends_with("is undefined (query template `t`)"), "{error}");
         }
-        let filled = Template::new("t", "{{ username }} {{ra}}\n").fill(&drawn, "u").unwrap();
+        let filled = Template::parse("t", "{{ username }} {{ra}}\n").unwrap();
+        let filled = filled.fill(&drawn, "u").unwrap();
         assert!(filled.starts_with("u 5") || filled.starts_with("u 6"), "{filled}");
     }
 
     #[test]
     fn the_listing_looks_like_pythons() {
         assert_eq!(
-            QuerySet::find("dp0.2-long-scans").unwrap().listing(),
+            QuerySets::default().tap("dp0.2-long-scans").unwrap().listing(),
             "['histogram-forcedsource', 'scan-forcedsource', 'time-series-several']"
         );
     }

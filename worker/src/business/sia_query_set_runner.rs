@@ -6,24 +6,24 @@ use mobu_fleet::domain::business::SiaQuerySetRunnerOptions;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::query_sets::{UnknownSet, read};
-use super::sky::between;
+use super::query_sets::read;
+use super::sky::{between, check, sizes};
 use super::tap_query::{NotStarted, discover, failed, measured, not_found};
 use super::{Business, IterationError, Phase};
 use crate::client::sia::{ImageSearch, Sia};
 use crate::monkey::Monkey;
 
 /// Name of the one set that there is.
-const DP02: &str = "dp02";
+pub(super) const DP02: &str = "dp02";
 
 /// Read once, when the first monkey asks.
-static PARAMETERS: LazyLock<SearchField> =
-    LazyLock::new(|| read(include_str!("../../query_sets/dp02/parameters.json")));
+pub(super) static PARAMETERS: LazyLock<Arc<SearchField>> =
+    LazyLock::new(|| read::<SearchField>(include_str!("../../query_sets/dp02/parameters.json")).into());
 
 /// Where and when to look: degrees, and modified Julian dates.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct SearchField {
+pub(super) struct SearchField {
     min_ra: f64,
     max_ra: f64,
     min_dec: f64,
@@ -34,7 +34,7 @@ struct SearchField {
     end_time: f64,
     /// The switch between the questions that are meant, and those that mobu asks: it adds both minima twice, so that it looks
     /// elsewhere, and sends the start and the end each as a time of its own, not as one interval.
-    asks_as_mobu: bool,
+    pub(super) asks_as_mobu: bool,
 }
 
 impl Default for SearchField {
@@ -54,6 +54,19 @@ impl Default for SearchField {
 }
 
 impl SearchField {
+    /// Returns what is wrong with it, if anything.
+    pub(super) fn check(&self) -> Result<(), String> {
+        check(&[
+            ("min_ra", self.min_ra),
+            ("max_ra", self.max_ra),
+            ("min_dec", self.min_dec),
+            ("max_dec", self.max_dec),
+            ("start_time", self.start_time),
+            ("end_time", self.end_time),
+        ])?;
+        sizes(&[("min_radius", self.min_radius), ("radius_range", self.radius_range)])
+    }
+
     fn draw(&self, random: &mut fastrand::Rng) -> ImageSearch {
         let ra = between(self.min_ra, self.max_ra, random);
         let dec = between(self.min_dec, self.max_dec, random);
@@ -82,6 +95,8 @@ impl SearchField {
 pub(super) struct SiaQuerySetRunner {
     options: Arc<SiaQuerySetRunnerOptions>,
     random: fastrand::Rng,
+    /// Known from start-up on.
+    field: Option<Arc<SearchField>>,
     /// `None` before start-up and after the end.
     sia: Option<Sia>,
 }
@@ -91,6 +106,7 @@ impl SiaQuerySetRunner {
         Self {
             options,
             random: monkey.random(),
+            field: None,
             sia: None,
         }
     }
@@ -98,13 +114,9 @@ impl SiaQuerySetRunner {
 
 impl Business for SiaQuerySetRunner {
     async fn startup(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
-        if self.options.query_set != DP02 {
-            let error = UnknownSet {
-                name: self.options.query_set.clone(),
-                known: DP02.to_owned(),
-            };
-            return Err(IterationError::fatal("query_set", error));
-        }
+        let sets = &monkey.surroundings().query_sets;
+        let field = sets.sia(&self.options.query_set);
+        self.field = Some(field.map_err(|error| IterationError::fatal("query_set", error))?);
         monkey.info("Starting SIA Query Set Runner");
         monkey.enter(Phase::Discovery);
         let discovery = discover(monkey).await?;
@@ -121,8 +133,10 @@ impl Business for SiaQuerySetRunner {
     async fn execute(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
         let sia = self.sia.as_ref();
         let sia = sia.ok_or_else(|| IterationError::retry("client", NotStarted))?;
-        let search = PARAMETERS.draw(&mut self.random);
-        let (start, end) = (PARAMETERS.start_time, PARAMETERS.end_time);
+        let field = self.field.as_ref();
+        let field = field.ok_or_else(|| IterationError::retry("client", NotStarted))?;
+        let search = field.draw(&mut self.random);
+        let (start, end) = (field.start_time, field.end_time);
         let ImageSearch { ra, dec, radius, .. } = search;
         monkey.info(&format!(
             "Running SIA query: SIA parameters: pos=({ra:?}, {dec:?}, {radius:?}), time=[{start:?}, {end:?}])"
@@ -155,7 +169,7 @@ mod tests {
             prop_assert!((52.0..72.0).contains(&search.ra) && (-44.0..-28.0).contains(&search.dec));
             prop_assert!((0.003..0.0531).contains(&search.radius));
             prop_assert_eq!(search.times, vec![(60_550.318_034_611_11, 60_550.318_381_828_71)]);
-            let as_mobu = SearchField { asks_as_mobu: true, ..PARAMETERS.clone() };
+            let as_mobu = SearchField { asks_as_mobu: true, ..SearchField::clone(&PARAMETERS) };
             let search = as_mobu.draw(&mut random);
             prop_assert!((104.0..124.0).contains(&search.ra) && (-88.0..-72.0).contains(&search.dec));
             let (start, end) = (60_550.318_034_611_11, 60_550.318_381_828_71);

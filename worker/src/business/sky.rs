@@ -38,6 +38,44 @@ impl Default for Field {
     }
 }
 
+impl Field {
+    /// Returns what is wrong with it, if anything.
+    pub(super) fn check(&self) -> Result<(), String> {
+        check(&[
+            ("min_ra", self.min_ra),
+            ("max_ra", self.max_ra),
+            ("min_dec", self.min_dec),
+            ("max_dec", self.max_dec),
+        ])?;
+        sizes(&[
+            ("min_radius", self.min_radius),
+            ("radius_range", self.radius_range),
+            ("radius_near_range", self.radius_near_range),
+        ])
+    }
+}
+
+/// Returns what is wrong with bounds: a lower and an upper one, and so on.
+pub(super) fn check(bounds: &[(&str, f64)]) -> Result<(), String> {
+    for pair in bounds.chunks(2) {
+        let [(low_name, low), (high_name, high)] = pair else {
+            continue;
+        };
+        if high < low {
+            return Err(format!("{high_name} must not be below {low_name}"));
+        }
+    }
+    Ok(())
+}
+
+/// Returns which of some sizes is none.
+pub(super) fn sizes(sizes: &[(&str, f64)]) -> Result<(), String> {
+    match sizes.iter().find(|(_, size)| *size < 0.0) {
+        Some((name, _)) => Err(format!("{name} must not be negative")),
+        None => Ok(()),
+    }
+}
+
 /// Values for one query.
 #[derive(Debug)]
 pub(super) struct Drawn {

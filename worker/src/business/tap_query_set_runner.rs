@@ -16,7 +16,7 @@ pub(super) struct TapQuerySetRunner {
     random: fastrand::Rng,
     queries: TapQueries,
     /// Known from start-up on.
-    set: Option<&'static QuerySet>,
+    set: Option<Arc<QuerySet>>,
 }
 
 impl TapQuerySetRunner {
@@ -32,16 +32,18 @@ impl TapQuerySetRunner {
 
 impl Business for TapQuerySetRunner {
     async fn startup(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
-        let set = QuerySet::find(&self.options.query_set);
+        let sets = &monkey.surroundings().query_sets;
+        let set = sets.tap(&self.options.query_set);
         let set = set.map_err(|error| IterationError::fatal("query_set", error))?;
-        self.set = Some(set);
+        self.set = Some(set.clone());
         self.queries.open(&self.options.tap, monkey).await?;
         monkey.info(&format!("Query templates to choose from: {}", set.listing()));
         Ok(())
     }
 
     async fn execute(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
-        let set = self.set.ok_or_else(|| IterationError::retry("client", NotStarted))?;
+        let set = self.set.as_ref();
+        let set = set.ok_or_else(|| IterationError::retry("client", NotStarted))?;
         let query = set.query(&mut self.random, monkey.name().as_str());
         let query = query.map_err(|error| IterationError::retry("template", error))?;
         self.queries.run(&self.options.tap, &query, monkey).await

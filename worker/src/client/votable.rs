@@ -1,8 +1,9 @@
 //! Judges a VOTable while it comes in, without keeping it (`contracts/businesses.md` 7.4).
 //!
 //! The whole document is read: it must be well formed, rows must have a cell per column, numbers must be numbers, and what is in base64
-//! must be base64. Tables that lie elsewhere, behind a `STREAM` with an address, are not fetched.
+//! must be rows as the columns say. Tables that lie elsewhere, behind a `STREAM` with an address, are not fetched.
 
+mod binary;
 mod cells;
 mod judge;
 
@@ -144,7 +145,7 @@ mod tests {
                 "<TABLE><FIELD datatype=\"double\" arraysize=\"*\"/><DATA><TABLEDATA><TR><TD>1 2e3\n NaN +InF</TD></TR></TABLEDATA></DATA></TABLE>",
             ),
             results(
-                "<TABLE><FIELD datatype=\"int\"/><DATA><BINARY2><STREAM encoding=\"base64\">\nQUJD\nQQ==\n</STREAM></BINARY2></DATA></TABLE>",
+                "<TABLE><FIELD datatype=\"int\"/><DATA><BINARY2><STREAM encoding=\"base64\">\nAEFC\nQ0E=\n</STREAM></BINARY2></DATA></TABLE>",
             ),
             results(TABLE)
                 .replace("<VOTABLE", "<v:VOTABLE xmlns:v=\"urn:v\"")
@@ -226,6 +227,18 @@ mod tests {
                     "<TABLE><FIELD datatype=\"int\"/><DATA><BINARY><STREAM encoding=\"base64\">QUJ</STREAM></BINARY></DATA></TABLE>",
                 ),
                 "the VOTable is broken: a stream is not in base64",
+            ),
+            (
+                results(
+                    "<TABLE><FIELD datatype=\"int\"/><DATA><BINARY><STREAM encoding=\"base64\">QUJD</STREAM></BINARY></DATA></TABLE>",
+                ),
+                "the VOTable is broken: a stream ends in the middle of a row",
+            ),
+            (
+                results(
+                    "<TABLE><FIELD datatype=\"char\" arraysize=\"*\"/><DATA><BINARY><STREAM encoding=\"base64\">/////w==</STREAM></BINARY></DATA></TABLE>",
+                ),
+                "the VOTable is broken: a value has a negative number of items",
             ),
             (
                 results(TABLE) + "<more/>",

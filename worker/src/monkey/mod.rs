@@ -28,6 +28,7 @@ pub(crate) use self::line::{Event, Field};
 pub(crate) use self::stop::{Pause, Stopped};
 
 use crate::business::Phase;
+use crate::business::query_sets::own::QuerySets;
 use crate::client::repertoire::Locator;
 use crate::client::repository::Clones;
 
@@ -78,6 +79,8 @@ pub(crate) struct Surroundings {
     pub(crate) profile: LogProfile,
     /// What decides every random choice.
     pub(crate) seed: u64,
+    /// What TAP and SIA monkeys choose from.
+    pub(crate) query_sets: Arc<QuerySets>,
     /// Where services are; `None` if nothing says so.
     pub(crate) locator: Option<Arc<Locator>>,
     /// What git gets of the process's environment.

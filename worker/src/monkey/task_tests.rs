@@ -105,6 +105,7 @@ pub(crate) fn run(restart: bool) -> Arc<FlockRun> {
             spool: Some(Arc::new(Spool::create(None, 1 << 20).unwrap())),
             profile: LogProfile::Production,
             seed: 7,
+            query_sets: Arc::default(),
             locator: None,
             git_environment: WorkerConfig::for_tests("0", 1).git_environment,
             clones: Clones::new(Tasks::new(), None, Vec::new()),

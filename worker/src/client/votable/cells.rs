@@ -54,32 +54,52 @@ fn is_float(text: &str) -> bool {
     text.parse::<f64>().is_ok() || is_integer(text)
 }
 
-/// Looks at base64 that comes in pieces.
+/// Reads base64 that comes in pieces.
 #[derive(Debug, Default)]
 pub(super) struct Base64 {
     digits: u64,
     padding: u8,
+    /// The bits of the group of four digits that is being read.
+    bits: u32,
 }
 
 impl Base64 {
-    /// Takes a piece. Returns whether it may still be base64.
-    pub(super) fn take(&mut self, piece: &str) -> bool {
-        piece.bytes().all(|byte| match byte {
-            b' ' | b'\t' | b'\r' | b'\n' => true,
-            b'=' => {
-                self.padding += 1;
-                self.padding <= 2
+    /// Takes a piece and adds the bytes that it completes to `bytes`. Returns whether it may still be base64.
+    pub(super) fn take(&mut self, piece: &str, bytes: &mut Vec<u8>) -> bool {
+        piece.bytes().all(|byte| {
+            let value = match byte {
+                b' ' | b'\t' | b'\r' | b'\n' => return true,
+                b'=' => {
+                    self.padding += 1;
+                    return self.padding <= 2;
+                }
+                b'A'..=b'Z' => byte - b'A',
+                b'a'..=b'z' => byte - b'a' + 26,
+                b'0'..=b'9' => byte - b'0' + 52,
+                b'+' => 62,
+                b'/' => 63,
+                _ => return false,
+            };
+            self.digits += 1;
+            self.bits = (self.bits << 6) | u32::from(value);
+            if self.digits.is_multiple_of(4) {
+                bytes.extend_from_slice(&self.bits.to_be_bytes()[1..]);
+                self.bits = 0;
             }
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' => {
-                self.digits += 1;
-                self.padding == 0
-            }
-            _ => false,
+            self.padding == 0
         })
     }
 
-    /// Returns whether it is complete.
-    pub(super) fn is_complete(&self) -> bool {
-        (self.digits + u64::from(self.padding)).is_multiple_of(4)
+    /// Adds the last bytes, of a group that is filled up. Returns whether all of it was base64.
+    pub(super) fn finish(&self, bytes: &mut Vec<u8>) -> bool {
+        let last = match (self.digits % 4, self.padding) {
+            (0, 0) => return true,
+            (2, 2) => 1,
+            (3, 1) => 2,
+            _ => return false,
+        };
+        let bits = self.bits << (6 * self.padding);
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..=last]);
+        true
     }
 }

@@ -3,6 +3,7 @@
 use quick_xml::XmlVersion;
 use quick_xml::events::{BytesRef, BytesStart};
 
+use super::binary::{Rows, Width};
 use super::cells::{Base64, Column};
 use super::{BadAnswer, Verdict};
 use crate::client::xml::{DEPTH, local, resolve};
@@ -34,6 +35,8 @@ enum Node {
     Info,
     Row,
     Cell,
+    /// What holds a stream of rows: whether each begins with flags, as in BINARY2.
+    Binary(bool),
     Stream,
     Other,
 }
@@ -70,11 +73,50 @@ pub(super) struct Judge {
     /// The INFO that is being read, if it is a status.
     status: Option<Status>,
     columns: Vec<Column>,
+    /// The same for rows in binary; `None` where that is not known.
+    widths: Vec<Option<Width>>,
     /// Cells of the current row so far.
     cells: usize,
     /// Text of the current cell; `None` if it is too long to look at.
     cell: Option<String>,
-    base64: Option<Base64>,
+    stream: Option<Stream>,
+}
+
+/// A stream that is being read.
+#[derive(Debug, Default)]
+struct Stream {
+    base64: Base64,
+    /// `None` if it has no rows, or such that nobody knows how to read.
+    rows: Option<Rows>,
+    /// The bytes of the last piece, kept for their room.
+    bytes: Vec<u8>,
+}
+
+impl Stream {
+    fn take(&mut self, text: &str) -> Result<(), Step> {
+        self.bytes.clear();
+        if !self.base64.take(text, &mut self.bytes) {
+            return Err(not_base64());
+        }
+        self.read()
+    }
+
+    fn finish(mut self) -> Result<(), Step> {
+        self.bytes.clear();
+        if !self.base64.finish(&mut self.bytes) {
+            return Err(not_base64());
+        }
+        self.read()?;
+        if self.rows.is_some_and(|rows| !rows.is_complete()) {
+            return Err(Step::Broken("a stream ends in the middle of a row".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<(), Step> {
+        let Some(rows) = &mut self.rows else { return Ok(()) };
+        rows.take(&self.bytes).map_err(Step::Broken)
+    }
 }
 
 impl Judge {
@@ -104,6 +146,8 @@ impl Judge {
             "INFO" => Node::Info,
             "TR" => Node::Row,
             "TD" => Node::Cell,
+            "BINARY" => Node::Binary(false),
+            "BINARY2" => Node::Binary(true),
             "STREAM" => Node::Stream,
             _ => Node::Other,
         };
@@ -116,10 +160,17 @@ impl Judge {
             Node::Stream => {
                 let is_base64 = attribute(start, "encoding")?.as_deref() == Some("base64");
                 let is_here = attribute(start, "href")?.is_none();
-                self.base64 = (is_base64 && is_here).then(Base64::default);
+                let rows = match self.open.last() {
+                    Some(Node::Binary(has_flags)) => Rows::new(self.widths.iter().copied(), *has_flags),
+                    _ => None,
+                };
+                self.stream = (is_base64 && is_here).then(|| Stream {
+                    rows,
+                    ..Stream::default()
+                });
             }
             Node::Other if name == "FIELD" && self.open.last() == Some(&Node::Table) => self.field(start)?,
-            Node::VoTable | Node::Other => {}
+            Node::VoTable | Node::Binary(_) | Node::Other => {}
         }
         self.open.push(node);
         Ok(())
@@ -145,6 +196,7 @@ impl Judge {
 
     fn start_table(&mut self) {
         self.columns.clear();
+        self.widths.clear();
         if self.is_directly_in_results() {
             self.results.get_or_insert_default().tables += 1;
         }
@@ -169,6 +221,11 @@ impl Judge {
         }
         let datatype = attribute(start, "datatype")?;
         self.columns.push(datatype.as_deref().map_or(Column::Other, Column::of));
+        let arraysize = attribute(start, "arraysize")?;
+        let width = datatype
+            .as_deref()
+            .and_then(|datatype| Width::of(datatype, arraysize.as_deref()));
+        self.widths.push(width);
         if self.is_in_first_table()
             && let Some(results) = &mut self.results
         {
@@ -197,12 +254,12 @@ impl Judge {
                 )));
             }
             Node::Stream => {
-                if self.base64.take().is_some_and(|base64| !base64.is_complete()) {
-                    return Err(not_base64());
+                if let Some(stream) = self.stream.take() {
+                    stream.finish()?;
                 }
             }
             Node::Resource if self.open.len() == 1 => self.is_in_results = false,
-            Node::VoTable | Node::Resource | Node::Table | Node::Row | Node::Other => {}
+            Node::VoTable | Node::Resource | Node::Table | Node::Row | Node::Binary(_) | Node::Other => {}
         }
         Ok(())
     }
@@ -235,8 +292,8 @@ impl Judge {
                 _ => self.cell = None,
             },
             Some(Node::Stream) => {
-                if self.base64.as_mut().is_some_and(|base64| !base64.take(text)) {
-                    return Err(not_base64());
+                if let Some(stream) = &mut self.stream {
+                    stream.take(text)?;
                 }
             }
             Some(_) => {}
