@@ -145,9 +145,19 @@ impl Ring {
 
     /// Names of the files that the worker has not removed.
     pub(crate) fn leftovers(&self) -> Result<Vec<String>> {
-        let entries = std::fs::read_dir(&self.temporary)?;
-        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-        names.collect()
+        let mut folders = vec![self.temporary.clone()];
+        let mut left = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    folders.push(entry.path());
+                } else {
+                    left.push(entry.path().display().to_string());
+                }
+            }
+        }
+        Ok(left)
     }
 
     /// Ends all processes and checks that they end well and leave nothing.

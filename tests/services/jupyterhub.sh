@@ -23,6 +23,9 @@ prepare() {
     proxy_api_port=$(free_port)
     proxy_token=$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')
     service_token=$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')
+    # Where users have domains of their own, the proxy tells hub and labs apart by the host that is asked for.
+    host=127.0.0.1:$port
+    [ -z "${MOBU_TEST_SUBDOMAINS:-}" ] || host=${MOBU_TEST_SUBDOMAINS#http://}
     mkdir -p "$folder/home" "$folder/data"
     cp "$scripts/jupyterhub_config.py" "$folder/config.py"
 }
@@ -34,11 +37,11 @@ start() {
         RING_SUBDOMAINS="${MOBU_TEST_SUBDOMAINS:-}" \
         "$cache/$name/venv/bin/jupyterhub" -f "$folder/config.py"
     # The proxy answers 503, then 404, until the hub has told it where it is.
-    until_answers "http://127.0.0.1:$port/nb/hub/api" 200
+    until_answers "http://127.0.0.1:$port/nb/hub/api" 200 -H "Host: $host"
 }
 
 tell_ready() {
-    echo "ready port=$port token=$service_token home=$folder/home"
+    echo "ready port=$port host=$host token=$service_token home=$folder/home"
 }
 
 # Bash reads no further, so that the file may change meanwhile.

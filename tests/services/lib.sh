@@ -109,13 +109,14 @@ kill_ours() {
     say "something is still there: ${pids[*]}"
 }
 
-# until_answers URL STATUS: waits until it answers so.
+# until_answers URL STATUS OPTION…: waits until it answers so.
 until_answers() {
-    local end=$((SECONDS + 90))
-    until [ "$(curl -so /dev/null -m 5 -w '%{http_code}' "$1" 2>/dev/null)" = "$2" ]; do
+    local end=$((SECONDS + 180)) url=$1 status=$2
+    shift 2
+    until [ "$(curl -so /dev/null -m 5 -w '%{http_code}' "$@" "$url" 2>/dev/null)" = "$status" ]; do
         if [ "$SECONDS" -gt "$end" ]; then
             tail -n 40 "$folder/log" >&2 || true
-            say "no answer at $1"
+            say "no answer at $url"
             return 1
         fi
         sleep 0.2
