@@ -71,6 +71,7 @@ fn report(flocks: u64) -> Report {
             failure_count: 7,
             start_time: Some(clock::wall()),
             error: None,
+            failures: None,
         };
         (format!("flock-{number}").parse().expect("a right name"), flock)
     });

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use mobu_fleet::domain::messages::{FailureCause, Failures};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::failure::printable;
 use crate::table::{UNKNOWN, age, counted, known, mebibytes, render};
@@ -21,6 +23,7 @@ pub(crate) struct Fleet {
     standbys: Option<Vec<serde_json::Value>>,
     replica_count: Option<u64>,
     replicas: BTreeMap<String, Option<u64>>,
+    overloaded: Option<Vec<String>>,
     flocks: Option<u64>,
     monkeys: Option<u64>,
     link: Option<Link>,
@@ -77,6 +80,8 @@ struct FlockOnReplica {
     phase: Option<String>,
     monkeys: Option<BTreeMap<String, u64>>,
     error: Option<String>,
+    /// As [`Failures`], if it is from a version that says so in the same way.
+    failures: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -85,7 +90,18 @@ struct Process {
     cpu: Option<f64>,
     rss_bytes: Option<u64>,
     lag_ms: Option<f64>,
+    lateness: Option<Lateness>,
+    overloaded: Option<bool>,
 }
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Lateness {
+    p99_ms: Option<f64>,
+}
+
+/// How many causes of failures are shown of each flock.
+const TOP_CAUSES: usize = 3;
 
 /// What `GET /summary` says.
 #[derive(Debug, Default, Deserialize)]
@@ -112,7 +128,7 @@ pub(crate) fn write(fleet: &Fleet, replicas: &[Replica], summary: &Summary, now:
         replica_table(replicas, now),
         flock_table(&summary.flocks, replicas, now),
     ];
-    parts.join("\n\n") + &errors(replicas)
+    parts.join("\n\n") + &errors(replicas) + &causes(replicas, now)
 }
 
 fn heading(fleet: &Fleet) -> String {
@@ -130,6 +146,9 @@ fn heading(fleet: &Fleet) -> String {
         if let Some(Some(count @ 1..)) = fleet.replicas.get(state) {
             replicas = format!("{replicas}, {count} {state}");
         }
+    }
+    if let Some(overloaded @ [_, ..]) = fleet.overloaded.as_deref() {
+        replicas = format!("{replicas}, {} overloaded", overloaded.len());
     }
     let standbys = fleet.standbys.as_ref().map_or_else(
         || "standbys ?".to_owned(),
@@ -166,7 +185,7 @@ fn replica_table(replicas: &[Replica], now: Timestamp) -> String {
             let flocks = replica.current_flocks();
             vec![
                 known(replica.instance_id.as_ref()),
-                known(replica.state.as_ref()),
+                state(replica),
                 known(replica.phase.as_ref().filter(|_| replica.is_current())),
                 known(replica.applied_revision),
                 age(replica.report_age),
@@ -187,13 +206,28 @@ fn replica_table(replicas: &[Replica], now: Timestamp) -> String {
                         .and_then(|process| process.lag_ms)
                         .map(|lag| format!("{lag:.1}ms")),
                 ),
+                known(
+                    process
+                        .and_then(|process| process.lateness.as_ref()?.p99_ms)
+                        .map(|late| format!("{late:.1}ms")),
+                ),
             ]
         })
         .collect();
     let heading = [
-        "REPLICA", "STATE", "PHASE", "REVISION", "REPORT", "UP", "FLOCKS", "MONKEYS", "CPU", "MEMORY", "LAG",
+        "REPLICA", "STATE", "PHASE", "REVISION", "REPORT", "UP", "FLOCKS", "MONKEYS", "CPU", "MEMORY", "LAG", "LATE",
     ];
-    render(&heading, &[3, 4, 5, 6, 7, 8, 9, 10], rows)
+    render(&heading, &[3, 4, 5, 6, 7, 8, 9, 10, 11], rows)
+}
+
+/// Returns a replica's state, and whether what it measures may be its own slowness.
+fn state(replica: &Replica) -> String {
+    let state = known(replica.state.as_ref());
+    let process = replica.process.as_ref().filter(|_| replica.is_current());
+    match process.and_then(|process| process.overloaded) {
+        Some(true) => format!("{state}, overloaded"),
+        _ => state,
+    }
 }
 
 /// Adds up a replica's monkeys; unknown if one flock's are.
@@ -276,6 +310,51 @@ fn errors(replicas: &[Replica]) -> String {
     printable(&format!("\n{}", lines.concat()))
 }
 
+/// Names the causes of each flock's latest failures, over all replicas, behind an empty line; nothing if none failed.
+fn causes(replicas: &[Replica], now: Timestamp) -> String {
+    let mut flocks = BTreeMap::<&str, Vec<Failures>>::new();
+    for (name, flock) in replicas.iter().filter_map(Replica::current_flocks).flatten() {
+        let failures = flock.failures.as_ref();
+        let failures = failures.and_then(|failures| Failures::deserialize(failures).ok());
+        flocks.entry(name).or_default().extend(failures);
+    }
+    let mut lines = Vec::new();
+    for (name, told) in flocks {
+        let Failures { causes, others } = Failures::sum(&told);
+        let shown = causes.iter().take(TOP_CAUSES);
+        lines.extend(shown.map(|cause| format!("\nFlock {name} failed {}", cause_line(cause, now))));
+        let rest = others + causes.iter().skip(TOP_CAUSES).map(|cause| cause.count).sum::<u64>();
+        if rest > 0 {
+            lines.push(format!("\nFlock {name} failed {rest}x for other reasons"));
+        }
+    }
+    if lines.is_empty() {
+        return String::new();
+    }
+    printable(&format!("\n{}", lines.concat()))
+}
+
+fn cause_line(cause: &FailureCause, now: Timestamp) -> String {
+    let status = cause.status.map_or_else(String::new, |status| format!(" {status}"));
+    let mut line = format!("{}x with {}{status}", cause.count, cause.kind);
+    let places = [
+        ("in", &cause.phase),
+        ("at", &cause.url),
+        ("of", &cause.notebook),
+        ("cell", &cause.cell),
+    ];
+    for (word, place) in places {
+        if let Some(place) = place {
+            line = format!("{line} {word} {place}");
+        }
+    }
+    format!(
+        "{line}, last {} ago: {}",
+        age(Some(since(cause.last_at, now))),
+        cause.example.replace('\n', " ")
+    )
+}
+
 fn since(at: Timestamp, now: Timestamp) -> f64 {
     now.duration_since(at).as_secs_f64()
 }
@@ -293,9 +372,10 @@ mod tests {
         serde_json::from_value(json!([
             {"instance_id": "0", "state": "ready", "session": "s", "version": "0.1.0", "phase": "running", "applied_revision": 17,
              "report_age": 0.42, "started_at": "2026-01-02T01:00:00Z",
-             "flocks": {"lambs": {"phase": "running", "monkeys": {"RUNNING": 3, "ERROR": 1}, "error": null},
+             "flocks": {"lambs": {"phase": "running", "monkeys": {"RUNNING": 3, "ERROR": 1}, "error": null, "failures": failures(5)},
                         "goats": {"phase": "failed", "monkeys": {}, "error": "no token for bot-mobu-goat-instance-0-1"}},
-             "process": {"cpu": 0.021, "rss_bytes": 15_000_000, "lag_ms": 0.3}, "error": null},
+             "process": {"cpu": 0.021, "rss_bytes": 15_000_000, "lag_ms": 0.3, "lateness": {"p99_ms": 1.24},
+                         "overloaded": true}, "error": null},
             {"instance_id": "1", "state": "silent", "phase": "running", "applied_revision": 16, "report_age": 75.0,
              "started_at": null, "flocks": {"lambs": {"phase": "starting"}}, "process": {}, "error": "connection lost"},
             {"instance_id": "2", "state": "missing", "phase": null, "applied_revision": null, "report_age": null,
@@ -306,10 +386,10 @@ mod tests {
     #[test]
     fn what_is_unknown_of_a_replica_is_a_question_mark() {
         assert_snapshot!(replica_table(&replicas(), NOW.parse().unwrap()), @r"
-        REPLICA  STATE    PHASE    REVISION  REPORT     UP  FLOCKS  MONKEYS   CPU   MEMORY    LAG
-        0        ready    running        17    0.4s  2h04m       2        4  2.1%  14.3MiB  0.3ms
-        1        silent   ?              16   1m15s      ?       ?        ?     ?        ?      ?
-        2        missing  ?               ?       ?      ?       ?        ?     ?        ?      ?
+        REPLICA  STATE              PHASE    REVISION  REPORT     UP  FLOCKS  MONKEYS   CPU   MEMORY    LAG   LATE
+        0        ready, overloaded  running        17    0.4s  2h04m       2        4  2.1%  14.3MiB  0.3ms  1.2ms
+        1        silent             ?              16   1m15s      ?       ?        ?     ?        ?      ?      ?
+        2        missing            ?               ?       ?      ?       ?        ?     ?        ?      ?      ?
         ");
     }
 
@@ -331,14 +411,35 @@ mod tests {
         assert_eq!(flock_table(&[], &[], NOW.parse().unwrap()), "No flock runs.");
     }
 
+    fn failures(count: u64) -> Value {
+        let causes: Vec<_> = (0..count)
+            .map(|number| {
+                json!({"kind": "status", "phase": "request", "status": 500 + number, "url": "http://x.test/a", "count": number + 1,
+                       "last_at": format!("2026-01-02T03:04:0{number}Z"), "example": "it said \u{1b}no"})
+            })
+            .collect();
+        json!({"causes": causes, "others": 7})
+    }
+
+    #[test]
+    fn the_latest_causes_of_failures_are_told() {
+        assert_snapshot!(causes(&replicas(), NOW.parse().unwrap()).trim_start(), @r"
+        Flock lambs failed 5x with status 504 in request at http://x.test/a, last 1.0s ago: it said  no
+        Flock lambs failed 4x with status 503 in request at http://x.test/a, last 2.0s ago: it said  no
+        Flock lambs failed 3x with status 502 in request at http://x.test/a, last 3.0s ago: it said  no
+        Flock lambs failed 10x for other reasons
+        ");
+        assert_eq!(causes(&[], NOW.parse().unwrap()), "");
+    }
+
     #[test]
     fn the_heading_names_only_states_that_occur() {
         let fleet = json!({"fleet": "mobu", "epoch": 3, "revision": 17, "converged": false,
             "coordinator": {"session": "5f2c", "active": true, "version": "0.1.0"}, "standbys": [{"session": "77aa"}],
             "replica_count": 3, "replicas": {"ready": 1, "behind": 0, "silent": 1, "missing": 1, "surplus": 0},
-            "flocks": 2, "monkeys": 8, "link": {"state": "connected", "detail": null}});
+            "overloaded": ["0"], "flocks": 2, "monkeys": 8, "link": {"state": "connected", "detail": null}});
         assert_snapshot!(heading(&serde_json::from_value(fleet).unwrap()), @r"
-        Fleet mobu: not converged at revision 17 (epoch 3); 1 of 3 replicas ready, 1 silent, 1 missing; flocks 2, monkeys 8
+        Fleet mobu: not converged at revision 17 (epoch 3); 1 of 3 replicas ready, 1 silent, 1 missing, 1 overloaded; flocks 2, monkeys 8
         Coordinator 5f2c 0.1.0 (active); 1 standby; link connected
         ");
         assert_snapshot!(heading(&Fleet::default()), @r"

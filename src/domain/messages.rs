@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::desired::{Change, DesiredState};
+use super::events::Event;
 use super::flock::FlockConfig;
 use super::ids::{Epoch, FlockName, InstanceId, MonkeyName, Owner, RequestId, Revision, SessionId};
 use super::monkey::{MonkeyData, MonkeyState};
@@ -107,6 +108,7 @@ wire!(Answer, "fleet.answer.v1");
 wire!(Report, "fleet.report.v1");
 wire!(CoordinatorReport, "fleet.coordinator.v1");
 wire!(RequestAnswer, "fleet.request-answer.v1");
+wire!(Event, "fleet.event.v1");
 
 /// AMQP `type` of a request; a request without a `type` is taken for one too.
 pub const REQUEST_KIND: &str = "fleet.request.v1";
@@ -448,6 +450,98 @@ pub struct FlockReport {
     /// Why it failed or ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Why its monkeys failed; absent if that is as in an earlier report of this session and generation, or never happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<Failures>,
+}
+
+/// Failures of a flock's monkeys on one replica, by cause.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Failures {
+    /// At most 16, the one with the latest failure first.
+    pub causes: Vec<FailureCause>,
+    /// How many failures there were of causes that had to make room.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub others: u64,
+}
+
+impl Failures {
+    /// How many causes are told apart.
+    pub const CAUSES: usize = 16;
+
+    /// Adds up what several replicas tell of one flock.
+    pub fn sum<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut sum = Self::default();
+        for failures in all {
+            sum.others += failures.others;
+            for cause in &failures.causes {
+                match sum.causes.iter_mut().find(|known| known.is_like(cause)) {
+                    None => sum.causes.push(cause.clone()),
+                    Some(known) => {
+                        let count = known.count + cause.count;
+                        if cause.last_at > known.last_at {
+                            known.clone_from(cause);
+                        }
+                        known.count = count;
+                    }
+                }
+            }
+        }
+        sum.causes.sort_by_key(|cause| std::cmp::Reverse(cause.last_at));
+        let forgotten = sum.causes.drain(Self::CAUSES.min(sum.causes.len())..);
+        sum.others += forgotten.map(|cause| cause.count).sum::<u64>();
+        sum
+    }
+
+    /// Returns whether there were none.
+    pub fn is_empty(&self) -> bool {
+        self.causes.is_empty() && self.others == 0
+    }
+}
+
+/// Failures that have one cause: everything is the same but count, time and example.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FailureCause {
+    /// What failed, in a word: for example `status` or `timeout`.
+    pub kind: String,
+    /// What the monkey was at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// Whom it asked: without user, password, query and fragment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// HTTP status of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Which notebook it ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notebook: Option<String>,
+    /// Which cell of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cell: Option<String>,
+    /// How many such failures there were.
+    pub count: u64,
+    /// When the latest was.
+    pub last_at: Timestamp,
+    /// What the latest said, cut to 256 bytes; the whole is in the monkey's log.
+    pub example: String,
+}
+
+impl FailureCause {
+    /// Returns whether both are the same but for count, time and example.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.kind == other.kind
+            && self.phase == other.phase
+            && self.url == other.url
+            && self.status == other.status
+            && self.notebook == other.notebook
+            && self.cell == other.cell
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl FlockReport {
@@ -471,6 +565,23 @@ pub struct ProcessFigures {
     /// Open connections to the services under test, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<u64>,
+    /// How late those that paused were woken over the last ten seconds; absent if nobody paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lateness: Option<Lateness>,
+    /// Whether it has been too late for a while, by its own `maxLateness`: what its monkeys measure may be its own slowness.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overloaded: bool,
+}
+
+/// How much later than they asked for timers woke those that paused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Lateness {
+    /// What half of them did not exceed, in milliseconds.
+    pub p50_ms: f64,
+    /// What 99 of a hundred did not exceed, in milliseconds.
+    pub p99_ms: f64,
+    /// The worst, in milliseconds.
+    pub max_ms: f64,
 }
 
 /// Coordinator to every coordinator, every second: who is there, and what they know.
@@ -647,6 +758,35 @@ mod tests {
         );
         let error = Report::decode("", b"[1,").unwrap_err();
         assert!(error.to_string().starts_with("not a `fleet.report.v1`: EOF"), "{error}");
+    }
+
+    #[test]
+    fn failures_of_one_cause_are_added_up_over_replicas() {
+        let cause = |kind: String, second| FailureCause {
+            kind,
+            phase: None,
+            url: None,
+            status: None,
+            notebook: None,
+            cell: None,
+            count: 2,
+            last_at: Timestamp::from_second(second).unwrap(),
+            example: second.to_string(),
+        };
+        let told = |seconds: std::ops::Range<i64>| Failures {
+            causes: seconds.map(|second| cause((second % 20).to_string(), second)).collect(),
+            others: 1,
+        };
+        let sum = Failures::sum(&[told(0..10), told(20..40)]);
+        assert_eq!(sum.causes.len(), Failures::CAUSES);
+        assert_eq!((sum.causes[0].kind.as_str(), sum.causes[0].count), ("19", 2));
+        let seen: Vec<_> = sum.causes.iter().map(|cause| cause.last_at.as_second()).collect();
+        assert_eq!(seen, (24..40).rev().collect::<Vec<_>>());
+        let again = sum.causes.iter().find(|cause| cause.kind == "5").unwrap();
+        assert_eq!((again.count, again.example.as_str()), (4, "25"));
+        let counted: u64 = sum.causes.iter().map(|cause| cause.count).sum();
+        assert_eq!(counted + sum.others, 62);
+        assert!(Failures::sum([]).is_empty());
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod business;
 pub mod desired;
 pub mod discovery;
 pub mod duration;
+pub mod events;
 pub mod flock;
 pub mod fold;
 pub mod ids;

@@ -14,6 +14,7 @@ use schemars::transform::{Transform, transform_subschemas};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use super::events::Event;
 use super::messages::{
     Announcement, Answer, CoordinatorReport, LogEntry, Query, REQUEST_KIND, Report, Request, RequestAnswer, Wire,
 };
@@ -104,6 +105,7 @@ pub fn message_types() -> Vec<MessageType> {
         MessageType::wire::<Answer>("Answer", examples::answers()),
         MessageType::wire::<Report>("Report", examples::reports()),
         MessageType::wire::<CoordinatorReport>("CoordinatorReport", examples::coordinator_reports()),
+        MessageType::wire::<Event>("Event", examples::events()),
     ]
 }
 

@@ -116,6 +116,11 @@ fn channels(topology: &Topology) -> Value {
             "What replicas and coordinators tell every coordinator.",
             &["Report", "CoordinatorReport"],
         ),
+        "events": exchange(
+            &topology.events(),
+            "What monkeys did, for whoever binds a queue. The routing key is `flock.business.event`.",
+            &["Event"],
+        ),
         "leader": queue(
             &topology.leader(),
             "A lock without messages: the coordinator that holds this exclusive queue may claim the state log.",
@@ -317,6 +322,13 @@ fn operations() -> Value {
             "reports",
             &["CoordinatorReport"],
             "A coordinator says every second that it is there and what it knows.",
+            &json!({ "deliveryMode": 1 }),
+        ),
+        "publishEvent": operation(
+            "send",
+            "events",
+            &["Event"],
+            "A replica says what a monkey did, at most `eventRate` times a second; what goes beyond is dropped and counted.",
             &json!({ "deliveryMode": 1 }),
         ),
     })

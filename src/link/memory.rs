@@ -104,6 +104,8 @@ enum Hears {
     Broadcasts,
     Reports,
     Replies(ReplyAddress),
+    /// Those whose key matches the pattern.
+    Events(String),
 }
 
 impl Hears {
@@ -112,9 +114,24 @@ impl Hears {
             (Self::Replica(_) | Self::Broadcasts, Address::Everyone) | (Self::Reports, Address::Coordinators) => true,
             (Self::Replica(id), Address::Replica(to)) => id == to,
             (Self::Replies(own), Address::Reply(to)) => own == to,
+            (Self::Events(pattern), Address::Events { key }) => matches(pattern, key),
             _ => false,
         }
     }
+}
+
+/// Returns whether a key matches a pattern of a topic exchange.
+fn matches(pattern: &str, key: &str) -> bool {
+    fn words_match(pattern: &[&str], key: &[&str]) -> bool {
+        match (pattern, key) {
+            ([], []) => true,
+            (["#", rest @ ..], _) => words_match(rest, key) || (!key.is_empty() && words_match(pattern, &key[1..])),
+            ([first, rest @ ..], [word, words @ ..]) => (*first == "*" || first == word) && words_match(rest, words),
+            _ => false,
+        }
+    }
+    let (pattern, key): (Vec<_>, Vec<_>) = (pattern.split('.').collect(), key.split('.').collect());
+    words_match(&pattern, &key)
 }
 
 impl fmt::Debug for Hub {
@@ -454,6 +471,10 @@ impl Session for MemorySession {
         self.listen(Hears::Reports)
     }
 
+    async fn events(&self, pattern: &str) -> Result<Inbox<Message>, LinkError> {
+        self.listen(Hears::Events(pattern.to_owned()))
+    }
+
     async fn replies(&self) -> Result<(ReplyAddress, Inbox<Message>), LinkError> {
         let address = {
             let mut state = self.hub.lock();
@@ -726,6 +747,20 @@ mod tests {
         );
         delivery.done().await.unwrap();
         assert_eq!(requests.recv().await.unwrap().message.payload, "second");
+    }
+
+    #[tokio::test]
+    async fn events_reach_those_whose_pattern_matches() {
+        let hub = Hub::new();
+        let (listener, replica) = (open(&hub, "listener").await, open(&hub, "replica").await);
+        let mut inbox = listener.events("*.TAP.#").await.unwrap();
+        for key in ["a.TAP.tap_query", "a.SIA.tap_query", "a.b.TAP", "b.TAP"] {
+            let event = Message::new("k", key);
+            replica.post(Address::Events { key: key.to_owned() }, event).unwrap();
+        }
+        assert_eq!(inbox.recv().await.unwrap().payload, "a.TAP.tap_query");
+        assert_eq!(inbox.recv().await.unwrap().payload, "b.TAP");
+        assert!(matches("#", "") && matches("a.#", "a") && !matches("a.*", "a"));
     }
 
     #[tokio::test]

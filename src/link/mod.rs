@@ -316,6 +316,10 @@ pub trait Session: fmt::Debug + Send + Sync {
     /// Opens an inbox of what replicas and coordinators tell all coordinators.
     async fn reports(&self) -> Result<Inbox<Message>, LinkError>;
 
+    /// Opens an inbox of the events whose key matches `pattern`, as topic exchanges match: `*` stands for one word, `#` for any
+    /// number of them. Loss is allowed.
+    async fn events(&self, pattern: &str) -> Result<Inbox<Message>, LinkError>;
+
     /// Opens an inbox for answers, and names the address to give.
     async fn replies(&self) -> Result<(ReplyAddress, Inbox<Message>), LinkError>;
 

@@ -138,6 +138,8 @@ const SOFT_TTL: Duration = Duration::from_secs(30);
 const REPLICA_LENGTH: i64 = 1000;
 /// Reports that wait for a coordinator: ten seconds of a thousand replicas.
 const REPORTS_LENGTH: i64 = 10_000;
+/// Events that wait for a listener; the oldest go first.
+const EVENTS_LENGTH: i64 = 10_000;
 /// Requests that wait for a coordinator; further ones are refused to their publisher.
 const REQUESTS_LENGTH: i64 = 10_000;
 /// Deliveries of one request that may fail before it becomes a dead letter; the default of RabbitMQ 4 made explicit.
@@ -331,6 +333,21 @@ impl Topology {
         self.exchange("events", ExchangeKind::Topic)
     }
 
+    /// An inbox of the events whose key matches `pattern`, as topic exchanges match. `unique` tells sessions apart.
+    pub fn events_listener(&self, unique: &str, pattern: &str) -> Queue {
+        Queue {
+            name: self.named(&format!("events.{unique}")),
+            lifetime: Lifetime::Exclusive,
+            arguments: vec![
+                text("x-queue-type", "classic"),
+                number("x-max-length", EVENTS_LENGTH),
+                text("x-overflow", "drop-head"),
+                number("x-message-ttl", millis(SOFT_TTL)),
+            ],
+            bindings: vec![binding(self.events().name, pattern)],
+        }
+    }
+
     fn exchange(&self, suffix: &str, kind: ExchangeKind) -> Exchange {
         Exchange {
             name: self.named(suffix),
@@ -422,6 +439,7 @@ mod tests {
             topology.replica(&id),
             topology.broadcast_listener("u"),
             topology.reports_listener("u"),
+            topology.events_listener("u", "#"),
             topology.reply("u"),
             topology.requests_queue(),
             topology.dead_queue(),

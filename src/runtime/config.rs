@@ -180,6 +180,10 @@ pub struct Config {
     pub report_interval: Duration,
     /// How often the coordinator announces where the state log stands, 0.1 s to 1 min.
     pub announce_interval: Duration,
+    /// How late a replica may wake what pauses, at the 99th percentile, 1 ms to 1 min, before it counts as overloaded.
+    pub max_lateness: Duration,
+    /// Most events that a replica publishes in a second, at most 100,000; 0 for none at all.
+    pub event_rate: u32,
     /// Whether to report failures to Slack; without `alert_hook` it does nothing.
     pub slack_alerts: bool,
     /// Incoming webhook of Slack.
@@ -339,6 +343,8 @@ impl Config {
             stop_timeout: brief,
             report_interval: briefer,
             announce_interval: briefer,
+            max_lateness: Duration::from_millis(250),
+            event_rate: 1000,
             slack_alerts: false,
             alert_hook: None,
             sentry_dsn: None,

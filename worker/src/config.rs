@@ -42,6 +42,10 @@ pub struct WorkerConfig {
     pub git_home: Option<OsString>,
     /// Where clones are made; `None` for the system's choice.
     pub clone_directory: Option<PathBuf>,
+    /// How late it may wake what pauses, at the 99th percentile, before it counts as overloaded.
+    pub max_lateness: Duration,
+    /// Most events that it publishes in a second; 0 for none.
+    pub event_rate: u32,
     /// Whether to look at what the process uses. A simulation does not, so that it repeats itself.
     pub measures_process: bool,
     /// What decides every random choice, the session's name included: another one for each run of a process.
@@ -104,6 +108,8 @@ impl WorkerConfig {
             git_environment: git_environment(std::env::vars_os()),
             git_home: std::env::var_os("HOME"),
             clone_directory: None,
+            max_lateness: Duration::from_millis(250),
+            event_rate: 1000,
             measures_process: true,
             seed,
         }
@@ -136,6 +142,8 @@ impl WorkerConfig {
             report_interval: config.report_interval,
             stop_timeout: config.stop_timeout,
             drain_timeout: config.drain_timeout,
+            max_lateness: config.max_lateness,
+            event_rate: config.event_rate,
             tokens: match &config.tokens {
                 Some(Tokens::Gafaelfawr(token)) => TokenSource::Gafaelfawr {
                     token: token.clone(),
@@ -174,6 +182,7 @@ impl WorkerConfig {
                 ..MonkeyLogs::default()
             },
             git_home: None,
+            event_rate: 0,
             measures_process: false,
             ..Self::new(instance_id, replica_count, seed)
         }

@@ -5,6 +5,7 @@ mod business;
 mod client;
 mod config;
 mod flock;
+mod measure;
 mod monkey;
 mod replica;
 
@@ -31,6 +32,8 @@ use crate::client::repertoire::Locator;
 use crate::client::repository::Clones;
 use crate::client::tokens::Tokens;
 use crate::flock::Pasture;
+use crate::measure::lateness::LatenessGauge;
+use crate::measure::outlet::Outlet;
 use crate::monkey::Surroundings;
 use crate::monkey::spool::Spool;
 use crate::replica::actor::{Parts, Replica};
@@ -116,6 +119,8 @@ impl Worker {
             git_environment: config.git_environment.clone(),
             // None are made before the worker has its tasks.
             clones: clones(&config, &Tasks::new()),
+            lateness: LatenessGauge::default(),
+            outlet: Outlet::new(config.event_rate),
         };
         let admin = config.http_bind.map(bind).transpose()?;
         Ok(Self {
@@ -161,6 +166,7 @@ impl Worker {
             let admin = Admin {
                 handle: handle.clone(),
                 spool: self.spool,
+                surroundings: pasture.surroundings.clone(),
             };
             drop(tasks.spawn(TaskKind::Expendable, "admin", admin.serve(listener, ended.clone())));
         }

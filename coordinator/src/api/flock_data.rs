@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mobu_fleet::domain::flock::FlockConfig;
 use mobu_fleet::domain::ids::{FlockName, InstanceId};
-use mobu_fleet::domain::messages::{AnswerBody, Ask};
+use mobu_fleet::domain::messages::{AnswerBody, Ask, Failures};
 use mobu_fleet::domain::monkey::MonkeyData;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -24,6 +24,9 @@ pub(super) struct FlockData {
     monkeys: Vec<MonkeyData>,
     #[serde(skip_serializing_if = "Option::is_none")]
     replicas: Option<Vec<ReplicaBrief>>,
+    /// Why its monkeys failed, by cause; not in a fleet of one replica, nor if none has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failures: Option<Failures>,
     /// Replicas whose monkeys are missing from the answer.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(default)]
@@ -48,6 +51,11 @@ pub(super) async fn flock_data(api: &Api, status: &Status, config: FlockConfig) 
     Ok(FlockData {
         name: config.name.clone(),
         replicas: snapshot::briefs(api, status, Some(&config.name)),
+        failures: status
+            .desired
+            .flocks
+            .get(&config.name)
+            .and_then(|flock| snapshot::failures(api, status, flock)),
         config,
         monkeys,
         missing,

@@ -163,7 +163,7 @@ fn replicas(page: &mut Page, status: &Status) {
         let age = status.age(id).unwrap_or_default().as_secs_f64();
         page.sample("fleet_replica_report_age_seconds", &[("replica", id.as_str())], age);
     }
-    let figures: [Figure; 5] = [
+    let figures: [Figure; 7] = [
         (
             "fleet_replica_cpu_seconds_total",
             "counter",
@@ -181,6 +181,18 @@ fn replicas(page: &mut Page, status: &Status) {
             "gauge",
             "How late timers were over the last report interval, at worst.",
             |report| Some(report.process.lag_ms / 1000.0),
+        ),
+        (
+            "fleet_replica_lateness_seconds",
+            "gauge",
+            "How late monkeys woke from their pauses over the last ten seconds: the 99th percentile.",
+            |report| Some(report.process.lateness?.p99_ms / 1000.0),
+        ),
+        (
+            "fleet_replica_overloaded",
+            "gauge",
+            "1 if the replica is too slow itself, by its maxLateness.",
+            |report| Some(f64::from(u8::from(report.process.overloaded))),
         ),
         (
             "fleet_replica_connections",

@@ -1,9 +1,11 @@
 //! The fleet at a glance.
 
+use std::collections::BTreeSet;
+
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use mobu_fleet::domain::ids::{Epoch, FleetName, Revision, SessionId};
+use mobu_fleet::domain::ids::{Epoch, FleetName, InstanceId, Revision, SessionId};
 use mobu_fleet::link::SessionHealth;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -28,6 +30,10 @@ pub(super) struct FleetOverview {
     /// How many replicas there should be.
     replica_count: u32,
     replicas: ReplicaCounts,
+    /// Replicas that are too slow themselves, so that what their monkeys measure may be their own slowness; absent if none is.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(default)]
+    overloaded: BTreeSet<InstanceId>,
     /// How many flocks shall run.
     flocks: Option<u64>,
     /// How many monkeys there are, on the replicas that report now.
@@ -123,6 +129,7 @@ fn overview(status: &Status) -> FleetOverview {
             missing: count(status, ReplicaState::Missing),
             surplus: count(status, ReplicaState::Surplus),
         },
+        overloaded: snapshot::overloaded(status),
         flocks: status.standing.as_ref().map(|_| status.desired.flocks.len() as u64),
         monkeys: monkeys
             .map(mobu_fleet::domain::messages::FlockReport::monkey_count)

@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::StatusCode;
 use mobu_fleet::domain::flock::Spread;
 use mobu_fleet::domain::ids::{FlockName, InstanceId, Revision, SessionId};
-use mobu_fleet::domain::messages::{FlockPhase, FlockReport, ProcessFigures, ReplicaPhase};
+use mobu_fleet::domain::messages::{Failures, FlockPhase, FlockReport, ProcessFigures, ReplicaPhase};
 use mobu_fleet::domain::monkey::MonkeyState;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -54,6 +54,9 @@ pub(super) struct FlockView {
     failure_count: u64,
     start_time: Option<String>,
     error: Option<String>,
+    /// Why its monkeys failed, by cause; absent if none has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failures: Option<Failures>,
 }
 
 impl FlockView {
@@ -69,6 +72,7 @@ impl FlockView {
             failure_count: report.failure_count,
             start_time: report.start_time.map(json::timestamp),
             error: report.error.clone(),
+            failures: report.failures.clone(),
         }
     }
 }

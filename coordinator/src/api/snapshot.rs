@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mobu_fleet::domain::desired::DesiredFlock;
 use mobu_fleet::domain::ids::{FlockName, InstanceId, Revision};
-use mobu_fleet::domain::messages::FlockReport;
+use mobu_fleet::domain::messages::{Failures, FlockReport};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -83,6 +83,27 @@ pub(super) struct ReplicaBrief {
     report_age: Option<f64>,
     /// Why the flock failed or ended there.
     error: Option<String>,
+    /// Whether it is too slow itself, so that what its monkeys measure may be its own slowness; absent if not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(default)]
+    overloaded: bool,
+}
+
+/// Returns why the monkeys of one generation of a flock failed, over the replicas that report now; `None` in a fleet of one, which
+/// answers as mobu does, and if none has.
+pub(super) fn failures(api: &Api, status: &Status, flock: &DesiredFlock) -> Option<Failures> {
+    if api.config.replica_count <= 1 {
+        return None;
+    }
+    let told = reports(status, &flock.config.name, flock.generation);
+    let sum = Failures::sum(told.filter_map(|(_, report)| report.failures.as_ref()));
+    (!sum.is_empty()).then_some(sum)
+}
+
+/// Returns the replicas that report now, and that they are overloaded.
+pub(super) fn overloaded(status: &Status) -> BTreeSet<InstanceId> {
+    let overloaded = heard(status).filter(|(_, replica)| replica.report.process.overloaded);
+    overloaded.map(|(id, _)| id.clone()).collect()
 }
 
 /// Returns how every replica is doing with a flock; `None` in a fleet of one, which answers as mobu does.
@@ -90,6 +111,7 @@ pub(super) fn briefs(api: &Api, status: &Status, flock: Option<&FlockName>) -> O
     if api.config.replica_count <= 1 {
         return None;
     }
+    let overloaded = overloaded(status);
     let brief = |(id, state): (&InstanceId, ReplicaState)| {
         let report = status.replica(id).map(|replica| &replica.report);
         let runs = report.zip(flock).and_then(|(report, flock)| report.flocks.get(flock));
@@ -99,6 +121,7 @@ pub(super) fn briefs(api: &Api, status: &Status, flock: Option<&FlockName>) -> O
             applied_revision: report.and_then(|report| Some(report.standing.as_ref()?.revision)),
             report_age: status.age(id).map(json::seconds),
             error: runs.and_then(|runs| runs.error.clone()),
+            overloaded: overloaded.contains(id),
         }
     };
     Some(replicas(status).into_iter().map(brief).collect())

@@ -8,6 +8,7 @@ use axum::response::Response;
 use http::{HeaderName, HeaderValue, StatusCode};
 use mobu_fleet::domain::desired::DesiredFlock;
 use mobu_fleet::domain::ids::{FlockName, InstanceId};
+use mobu_fleet::domain::messages::Failures;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -34,6 +35,9 @@ pub(super) struct FlockSummary {
     failure_count: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     replicas: Option<Vec<ReplicaBrief>>,
+    /// Why its monkeys failed, by cause; not in a fleet of one replica, nor if none has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failures: Option<Failures>,
     /// Replicas that are not part of the sums.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(default)]
@@ -58,6 +62,7 @@ fn summary(api: &Api, status: &Status, flock: &DesiredFlock) -> FlockSummary {
         success_count: 0,
         failure_count: 0,
         replicas: snapshot::briefs(api, status, Some(name)),
+        failures: snapshot::failures(api, status, flock),
         missing: snapshot::unheard(status),
     };
     let mut start_time = None;

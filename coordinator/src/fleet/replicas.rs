@@ -59,12 +59,14 @@ impl Replicas {
     /// Takes a report; one that was overtaken by a later one of the same session is dropped.
     ///
     /// Returns whether the report is news.
-    pub fn hear(&mut self, report: Report, now: Instant) -> bool {
+    pub fn hear(&mut self, mut report: Report, now: Instant) -> bool {
         if let Some(known) = self.heard.get(&report.instance_id)
             && known.report.session == report.session
-            && known.report.seq >= report.seq
         {
-            return false;
+            if known.report.seq >= report.seq {
+                return false;
+            }
+            keep_failures(&known.report, &mut report);
         }
         self.heard.insert(
             report.instance_id.clone(),
@@ -249,11 +251,23 @@ fn refreshed(report: &Report, revision: Revision, flock: &FlockName, desired: &D
     }
 }
 
+/// Takes over what a report of the same session leaves out because it is as before.
+fn keep_failures(before: &Report, report: &mut Report) {
+    for (name, flock) in &mut report.flocks {
+        if flock.failures.is_none()
+            && let Some(known) = before.flocks.get(name)
+            && known.generation == flock.generation
+        {
+            flock.failures.clone_from(&known.failures);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
     use mobu_fleet::domain::ids::{Epoch, SessionId};
-    use mobu_fleet::domain::messages::{FlockReport, ProcessFigures, SCHEMA};
+    use mobu_fleet::domain::messages::{Failures, FlockReport, ProcessFigures, SCHEMA};
 
     use super::*;
 
@@ -294,12 +308,40 @@ mod tests {
             failure_count: 0,
             start_time: None,
             error: None,
+            failures: None,
         }
     }
 
     fn states(replicas: &Replicas, revision: u64, now: Instant) -> Vec<(String, ReplicaState)> {
         let states = replicas.states(Some(&standing(revision)), now);
         states.into_iter().map(|(id, state)| (id.to_string(), state)).collect()
+    }
+
+    #[test]
+    fn failures_are_kept_until_others_are_reported_or_the_flock_begins_anew() {
+        let now = Instant::now();
+        let mut replicas = Replicas::new(1, SECOND);
+        let told = Failures {
+            causes: Vec::new(),
+            others: 7,
+        };
+        let mut hear = |seq, generation, failures: Option<&Failures>| {
+            let flock = FlockReport {
+                failures: failures.cloned(),
+                ..flock(generation, FlockPhase::Running)
+            };
+            let report = Report {
+                flocks: BTreeMap::from([("a".parse().unwrap(), flock)]),
+                ..report("0", seq, 5)
+            };
+            replicas.hear(report, now);
+            replicas.heard()["0"].report.flocks["a"].failures.clone()
+        };
+        assert_eq!(hear(1, 5, Some(&told)), Some(told.clone()));
+        assert_eq!(hear(2, 5, None), Some(told.clone()));
+        assert_eq!(hear(3, 5, Some(&Failures::default())), Some(Failures::default()));
+        assert_eq!(hear(4, 5, Some(&told)), Some(told));
+        assert_eq!(hear(5, 6, None), None, "another generation has failures of its own");
     }
 
     #[test]

@@ -7,12 +7,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::domain::desired::{Change, DesiredFlock, DesiredState};
+use crate::domain::events::{Act, Event, NotebookSource};
 use crate::domain::flock::FlockConfig;
 use crate::domain::ids::{Epoch, FlockName, InstanceId, MonkeyName, Owner, RequestId, Revision, SessionId};
 use crate::domain::messages::{
-    Announcement, Answer, AnswerBody, Ask, CoordinatorReport, EntryKind, FlockPhase, FlockReport, LogEntry, LogPart,
-    ProcessFigures, Query, ReplicaOutcome, ReplicaPhase, Report, Request, RequestAction, RequestAnswer, RequestOutcome,
-    SCHEMA, Source, Standing,
+    Announcement, Answer, AnswerBody, Ask, CoordinatorReport, EntryKind, FailureCause, Failures, FlockPhase,
+    FlockReport, Lateness, LogEntry, LogPart, ProcessFigures, Query, ReplicaOutcome, ReplicaPhase, Report, Request,
+    RequestAction, RequestAnswer, RequestOutcome, SCHEMA, Source, Standing,
 };
 use crate::domain::monkey::{BusinessData, MonkeyData, MonkeyState, UserData};
 
@@ -67,6 +68,51 @@ pub(super) fn requests() -> Examples {
         (
             "stop_all",
             request(RequestAction::Stop { flock: None, all: true }, false),
+        ),
+    ]
+}
+
+pub(super) fn events() -> Examples {
+    let event = |business: &str, act| {
+        encoded(&Event {
+            schema: SCHEMA,
+            id: uuid::uuid!("3f2b8c1e-6d1a-4f0e-9a53-0d6f2f1f4b11"),
+            at: Timestamp::from_second(1_795_375_800).expect("a constant that is a time"),
+            instance_id: "0".parse().expect("a constant that is a name"),
+            flock: Some(flock()),
+            business: business.to_owned(),
+            username: MonkeyName::new("bot-mobu-lambs1"),
+            act,
+        })
+    };
+    vec![
+        (
+            "tap_query",
+            event(
+                "TAPQuerySetRunner",
+                Act::TapQuery {
+                    success: true,
+                    duration: Some(1.25),
+                    sync: false,
+                },
+            ),
+        ),
+        (
+            "notebook_cell_execution",
+            event(
+                "NotebookRunnerCounting",
+                Act::NotebookCellExecution {
+                    notebook: NotebookSource {
+                        notebook: "science/sky.ipynb".to_owned(),
+                        repo: "https://github.com/lsst-sqre/system-test.git".to_owned(),
+                        repo_ref: "prod".to_owned(),
+                        repo_hash: "7a2f1c0de4".to_owned(),
+                    },
+                    duration: None,
+                    cell_id: "a1b2c3d4".to_owned(),
+                    success: false,
+                },
+            ),
         ),
     ]
 }
@@ -281,6 +327,20 @@ pub(super) fn reports() -> Examples {
                 failure_count: 1,
                 start_time: Some(at()),
                 error: Some("token for bot-mobu-lambs-instance-0-2 refused: 403 Forbidden".to_owned()),
+                failures: Some(Failures {
+                    causes: vec![FailureCause {
+                        kind: "status".to_owned(),
+                        phase: Some("authenticate".to_owned()),
+                        url: Some("https://data.example.com/auth/api/v1/tokens".to_owned()),
+                        status: Some(403),
+                        notebook: None,
+                        cell: None,
+                        count: 1,
+                        last_at: at(),
+                        example: "could not create a token for user bot-mobu-lambs-instance-0-2".to_owned(),
+                    }],
+                    others: 0,
+                }),
             },
         )]),
         process: ProcessFigures {
@@ -289,6 +349,12 @@ pub(super) fn reports() -> Examples {
             rss_bytes: 14_680_064,
             lag_ms: 0.4,
             connections: Some(0),
+            lateness: Some(Lateness {
+                p50_ms: 0.5,
+                p99_ms: 1.1,
+                max_ms: 2.5,
+            }),
+            overloaded: false,
         },
     };
     vec![("report", encoded(&report))]

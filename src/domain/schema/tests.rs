@@ -21,6 +21,7 @@ fn every_example_is_read_as_a_message_of_its_type() {
                 "Answer" => read::<Answer>(&payload),
                 "Report" => read::<Report>(&payload),
                 "CoordinatorReport" => read::<CoordinatorReport>(&payload),
+                "Event" => read::<Event>(&payload),
                 other => panic!("{other} has no reader here"),
             };
             assert_eq!(&again, example, "{} {name}", message.name);

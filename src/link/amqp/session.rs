@@ -177,6 +177,12 @@ impl Session for AmqpSession {
         self.spoil(self.inboxes.messages(&queue.name).await)
     }
 
+    async fn events(&self, pattern: &str) -> Result<Inbox<Message>, LinkError> {
+        let queue = self.topology.events_listener(&unique(), pattern);
+        self.own_queue(self.topology.events(), &queue).await?;
+        self.spoil(self.inboxes.messages(&queue.name).await)
+    }
+
     async fn replies(&self) -> Result<(ReplyAddress, Inbox<Message>), LinkError> {
         let queue = self.topology.reply(&unique());
         self.own_queue(self.topology.replies(), &queue).await?;

@@ -301,13 +301,29 @@ pub(super) const KEYS: &[Key] = &[
         "duration",
         "`60s`",
         "60s",
-        "How long the monkeys of a flock that is stopped may take to end, labs to delete included, while the process goes on.",
+        "How long the monkeys of a flock that is stopped may take to end, labs to delete included, while the process goes on. Those that take longer are abandoned, and the log names them and what they were at.",
     )
     .variable("MOBU_STOP_TIMEOUT"),
     Key::new("reportInterval", "duration, 0.1 s to 1 min", "`1s`", "1s", "How often a replica reports; after three without a report it counts as silent.")
         .variable("MOBU_REPORT_INTERVAL"),
     Key::new("announceInterval", "duration, 0.1 s to 1 min", "`2s`", "2s", "How often the coordinator announces where the state log stands.")
         .variable("MOBU_ANNOUNCE_INTERVAL"),
+    Key::new(
+        "maxLateness",
+        "duration, 0.001 s to 1 min",
+        "`0.25`",
+        "0.25",
+        "How late a replica may wake its monkeys from their pauses, at the 99th percentile. One that is later at three reports in a row is `overloaded`, until it was at most half as late at five.",
+    )
+    .variable("MOBU_MAX_LATENESS"),
+    Key::new(
+        "eventRate",
+        "integer, 0 to 100000",
+        "`1000`",
+        "1000",
+        "Most events that a replica publishes in a second to the exchange `{fleet}.events`; further ones are dropped and counted. `0` publishes none.",
+    )
+    .variable("MOBU_EVENT_RATE"),
     Key::new("slackAlerts", "boolean", "`false`", "true", "Whether to report failures to Slack; needs `alertHook`.")
         .variable("MOBU_SLACK_ALERTS"),
     Key::new("alertHook", "secret text", "none", "https://hooks.slack.example.com/services/key", "Incoming webhook of Slack.")

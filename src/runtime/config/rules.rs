@@ -92,6 +92,8 @@ impl<'a> Rules<'a> {
             stop_timeout: seconds(settings.stop_timeout, 60),
             report_interval: seconds(settings.report_interval, 1),
             announce_interval: seconds(settings.announce_interval, 2),
+            max_lateness: settings.max_lateness.unwrap_or(Duration::from_millis(250)),
+            event_rate: settings.event_rate.unwrap_or(1000),
             slack_alerts: settings.slack_alerts.unwrap_or(false),
             alert_hook: settings.alert_hook,
             sentry_dsn: settings.sentry_dsn,

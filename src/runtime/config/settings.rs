@@ -24,6 +24,8 @@ use crate::runtime::telemetry::LogProfile;
 const MIN_AUTH_TOKEN: usize = 16;
 /// Longest of the time limits.
 const MAX_TIMEOUT: HumanDuration = HumanDuration::from_seconds(86_400);
+/// Most events that a replica may be told to publish in a second: beyond, it would do little else.
+const MOST_EVENTS: i64 = 100_000;
 /// Longest interval between two reports or announcements: beyond, nobody could tell a replica from a dead one.
 const MAX_INTERVAL: HumanDuration = HumanDuration::from_seconds(60);
 /// First segments of paths that are the process's own.
@@ -62,6 +64,8 @@ pub(super) struct Settings {
     pub(super) stop_timeout: Option<Duration>,
     pub(super) report_interval: Option<Duration>,
     pub(super) announce_interval: Option<Duration>,
+    pub(super) max_lateness: Option<Duration>,
+    pub(super) event_rate: Option<u32>,
     pub(super) slack_alerts: Option<bool>,
     pub(super) alert_hook: Option<SecretString>,
     pub(super) sentry_dsn: Option<SecretString>,
@@ -116,6 +120,8 @@ impl Settings {
             stop_timeout: fields.nullable_by("stopTimeout", timeout),
             report_interval: fields.nullable_by("reportInterval", interval),
             announce_interval: fields.nullable_by("announceInterval", interval),
+            max_lateness: fields.nullable_by("maxLateness", lateness),
+            event_rate: fields.nullable_by("eventRate", event_rate),
             slack_alerts: fields.nullable("slackAlerts"),
             alert_hook: fields.nullable_by("alertHook", secret),
             sentry_dsn: fields.nullable_by("mobuSentryDsn", secret),
@@ -152,6 +158,11 @@ fn name<T: TryFrom<String, Error = InvalidName>>(input: &Input<'_>) -> Option<Pa
 fn replica_count(input: &Input<'_>) -> Option<Parsed<u32>> {
     let count = input.integer(1, i64::from(MAX_REPLICAS))?;
     Some(count.map(|count| u32::try_from(count).expect("the range was checked")))
+}
+
+fn event_rate(input: &Input<'_>) -> Option<Parsed<u32>> {
+    let rate = input.integer(0, MOST_EVENTS)?;
+    Some(rate.map(|rate| u32::try_from(rate).expect("the range was checked")))
 }
 
 fn address(input: &Input<'_>) -> Option<Parsed<SocketAddr>> {
@@ -236,6 +247,17 @@ fn interval(input: &Input<'_>) -> Option<Parsed<Duration>> {
         return input.fail(
             "greater_than_equal",
             "Input should be greater than or equal to 0.1 seconds",
+        );
+    }
+    Some(parsed)
+}
+
+fn lateness(input: &Input<'_>) -> Option<Parsed<Duration>> {
+    let parsed = bounded(input, MAX_INTERVAL)?;
+    if parsed.value < Duration::from_millis(1) {
+        return input.fail(
+            "greater_than_equal",
+            "Input should be greater than or equal to 0.001 seconds",
         );
     }
     Some(parsed)

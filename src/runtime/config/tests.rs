@@ -48,6 +48,7 @@ fn nothing_at_all_is_enough_for_a_local_fleet() {
         config.announce_interval,
     ];
     assert_eq!(limits.map(|limit| limit.as_secs()), [30, 5, 30, 60, 20, 1, 2]);
+    assert_eq!((config.max_lateness.as_millis(), config.event_rate), (250, 1000));
     assert_eq!(config.level_filter(), LevelFilter::INFO);
 }
 

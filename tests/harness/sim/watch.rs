@@ -178,6 +178,10 @@ impl Session for WatchedSession {
         self.session.reports().await
     }
 
+    async fn events(&self, pattern: &str) -> Result<Inbox<Message>, LinkError> {
+        self.session.events(pattern).await
+    }
+
     async fn replies(&self) -> Result<(ReplyAddress, Inbox<Message>), LinkError> {
         self.session.replies().await
     }

@@ -1,5 +1,7 @@
 //! `EmptyLoop`: does nothing, as cheaply as possible.
 
+use mobu_fleet::domain::events::Act;
+
 use super::{Business, IterationError};
 use crate::monkey::Monkey;
 
@@ -12,7 +14,8 @@ impl Business for EmptyLoop {
         Ok(())
     }
 
-    async fn execute(&mut self, _: &Monkey) -> Result<(), IterationError> {
+    async fn execute(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
+        monkey.emit(Act::EmptyLoop { success: true });
         Ok(())
     }
 }

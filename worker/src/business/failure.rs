@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::{self, Write as _};
 
 use mobu_fleet::link::BoxError;
+use mobu_fleet::runtime::process::chain;
 use secrecy::SecretString;
 use url::Url;
 
@@ -61,6 +62,12 @@ impl IterationError {
         Self::Failed(Box::new(Failure::new(kind, true, error.into())))
     }
 
+    /// Says what the monkey was at, if that is not what it has [entered](crate::monkey::Monkey::enter).
+    #[must_use]
+    pub(crate) fn during(self, phase: Phase) -> Self {
+        self.with(|failure| failure.phase = failure.phase.or(Some(phase)))
+    }
+
     /// Says whom it asked, by a URL that has no secrets any more; an empty one says nothing.
     #[must_use]
     pub(crate) fn at_shown(self, url: &str) -> Self {
@@ -89,12 +96,6 @@ impl IterationError {
     )
 )]
 impl IterationError {
-    /// Says what the monkey was at, if that is not what it has [entered](crate::monkey::Monkey::enter).
-    #[must_use]
-    pub(crate) fn during(self, phase: Phase) -> Self {
-        self.with(|failure| failure.phase = failure.phase.or(Some(phase)))
-    }
-
     /// Says whom it asked. User, password, fragment and the query's values are left out.
     #[must_use]
     pub(crate) fn at(self, url: &Url) -> Self {
@@ -196,6 +197,11 @@ impl Failure {
             }
         }
         text
+    }
+
+    /// Returns the error and its causes in one line.
+    pub(crate) fn line(&self) -> String {
+        chain(self)
     }
 
     /// Makes sure that the monkey's token is nowhere, whatever the business has checked: a service may have sent it back.

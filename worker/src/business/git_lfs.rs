@@ -5,6 +5,7 @@ mod check;
 use std::sync::Arc;
 
 use mobu_fleet::domain::business::GitLfsOptions;
+use mobu_fleet::domain::events::Act;
 use mobu_fleet::runtime::clock;
 
 use self::check::{Check, CheckError};
@@ -28,6 +29,16 @@ impl GitLfs {
     }
 }
 
+impl GitLfs {
+    async fn check(&self, monkey: &Monkey, payload: String) -> Result<(), CheckError> {
+        let check = Check::prepare(monkey, &self.options, payload)?;
+        // Boxed, because it needs more room than all the rest of a monkey, and only while it is under way.
+        let outcome = Box::pin(check.run()).await;
+        check.tidy_up().await;
+        outcome
+    }
+}
+
 impl Business for GitLfs {
     async fn startup(&mut self, _: &Monkey) -> Result<(), IterationError> {
         Ok(())
@@ -40,12 +51,15 @@ impl Business for GitLfs {
             .into_uuid()
             .simple()
             .to_string();
-        let check = Check::prepare(monkey, &self.options, payload).map_err(failed)?;
-        // Boxed, because it needs more room than all the rest of a monkey, and only while it is under way.
-        let outcome = Box::pin(check.run()).await;
-        check.tidy_up().await;
-        outcome.map_err(failed)?;
+        let outcome = self.check(monkey, payload).await.map_err(failed);
         let seconds = begun.elapsed().as_secs_f64();
+        if !matches!(outcome, Err(IterationError::Stopped(_))) {
+            monkey.emit(Act::GitLfsCheck {
+                success: outcome.is_ok(),
+                duration: outcome.is_ok().then_some(seconds),
+            });
+        }
+        outcome?;
         monkey.info(&format!("...Git-LFS check finished after {seconds}s"));
         Ok(())
     }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use mobu_fleet::domain::business::{
     Authenticate, HttpRequest, HttpRunnerOptions, LogLevel, RequestOrder, TemplateValues,
 };
+use mobu_fleet::domain::events::Act;
+use mobu_fleet::runtime::clock;
 use reqwest::Client;
 use reqwest::cookie::Jar;
 use secrecy::ExposeSecret;
@@ -88,7 +90,20 @@ impl HttpRunner {
         };
         monkey.enter(Phase::Request);
         // Boxed, because a request needs more room than all the rest of a monkey, and only while it is under way.
+        let begun = clock::now();
         let answered = monkey.unless_stopped(Box::pin(exchange.run())).await?;
+        monkey.emit(match &answered {
+            Ok(answer) => Act::HttpRequest {
+                duration: answer.duration.as_secs_f64(),
+                success: answer.verdict.is_ok(),
+                status: Some(answer.status),
+            },
+            Err(_) => Act::HttpRequest {
+                duration: begun.elapsed().as_secs_f64(),
+                success: false,
+                status: None,
+            },
+        });
         let answer = answered.map_err(|error| failed(error, None))?;
         let fields = [
             ("request", Field::Integer(i64::try_from(number + 1).unwrap_or(i64::MAX))),

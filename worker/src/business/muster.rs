@@ -6,6 +6,7 @@
 mod check;
 
 use mobu_fleet::domain::discovery::NotDiscovered;
+use mobu_fleet::domain::events::Act;
 use mobu_fleet::runtime::clock;
 use serde_json::{Value, json};
 
@@ -72,8 +73,13 @@ impl Business for Muster {
             .ok_or_else(|| IterationError::retry("muster", NotStarted))?;
         let begun = clock::now();
         // Boxed, because a request needs more room than all the rest of a monkey, and only while it is under way.
-        monkey.unless_stopped(Box::pin(run.check(monkey))).await??;
+        let checked = monkey.unless_stopped(Box::pin(run.check(monkey))).await?;
         let seconds = begun.elapsed().as_secs_f64();
+        monkey.emit(Act::Muster {
+            duration: seconds,
+            success: checked.is_ok(),
+        });
+        checked?;
         monkey.info(&format!("Muster finished after {seconds} seconds"));
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use mobu_fleet::domain::business::SiaQuerySetRunnerOptions;
+use mobu_fleet::domain::events::Act;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -143,7 +144,8 @@ impl Business for SiaQuerySetRunner {
         ));
         let shown = json!({"dec": dec, "ra": ra, "radius": radius, "time": [start, end]});
         monkey.enter(Phase::SiaSearch);
-        measured(monkey, shown, async {
+        let act = |success, duration| Act::SiaQuery { success, duration };
+        measured(monkey, shown, act, async {
             let outcome = monkey.unless_stopped(Box::pin(sia.run(&search))).await?;
             outcome.map_err(failed)
         })

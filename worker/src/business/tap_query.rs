@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mobu_fleet::domain::business::TapOptions;
 use mobu_fleet::domain::discovery::Discovery;
+use mobu_fleet::domain::events::Act;
 use mobu_fleet::runtime::clock::{self, Instant};
 use serde_json::Value;
 
@@ -69,7 +70,12 @@ impl TapQueries {
         let limit = Limit::new(options.query_timeout);
         let shown = Value::from(query);
         monkey.enter(Phase::TapQuery);
-        measured(monkey, shown, async {
+        let act = |success, duration| Act::TapQuery {
+            success,
+            duration,
+            sync: options.sync,
+        };
+        measured(monkey, shown, act, async {
             let outcome = if options.sync {
                 monkey.unless_stopped(Box::pin(limit.hold(tap.run_sync(query)))).await
             } else {
@@ -85,10 +91,12 @@ impl TapQueries {
     }
 }
 
-/// Runs a query, shows it while it runs, and says how long it took. It stays shown after a failure.
+/// Runs a query, shows it while it runs, and says how long it took. It stays shown after a failure. `act` makes the event of its
+/// end, from whether it went well and how long it took in that case; a stop is none.
 pub(super) async fn measured(
     monkey: &Monkey,
     query: Value,
+    act: impl FnOnce(bool, Option<f64>) -> Act,
     run: impl Future<Output = Result<(), IterationError>>,
 ) -> Result<(), IterationError> {
     monkey.show(|activity| activity.running_query = Some(query));
@@ -97,11 +105,14 @@ pub(super) async fn measured(
     if matches!(outcome, Ok(()) | Err(IterationError::Stopped(_))) {
         monkey.show(|activity| activity.running_query = None);
     }
-    if outcome.is_ok() {
-        monkey.info(&format!(
-            "Query finished after {:?} seconds",
-            begun.elapsed().as_secs_f64()
-        ));
+    let seconds = begun.elapsed().as_secs_f64();
+    match &outcome {
+        Ok(()) => {
+            monkey.info(&format!("Query finished after {seconds:?} seconds"));
+            monkey.emit(act(true, Some(seconds)));
+        }
+        Err(IterationError::Failed(_)) => monkey.emit(act(false, None)),
+        Err(IterationError::Stopped(_)) => {}
     }
     outcome
 }

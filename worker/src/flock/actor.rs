@@ -7,6 +7,7 @@ use mobu_fleet::domain::desired::DesiredFlock;
 use mobu_fleet::domain::ids::FlockName;
 use mobu_fleet::domain::messages::FlockPhase;
 use mobu_fleet::runtime::backoff::Backoff;
+use mobu_fleet::runtime::clock;
 use mobu_fleet::runtime::process::chain;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -14,6 +15,8 @@ use tracing::{info, warn};
 use super::lifetime::Lifetime;
 use super::start::{Start, StartError};
 use super::{Pasture, Status, Wish};
+use crate::business::IterationError;
+use crate::measure::causes::Causes;
 use crate::monkey::roster::Lives;
 
 /// First and longest pause before a flock that could not start tries again.
@@ -103,6 +106,9 @@ impl FlockActor {
                         format!("again in {wait:.1?}")
                     };
                     warn!(flock.name = %self.name, error = %text, "flock `{}` could not start; {next}", self.name);
+                    if let IterationError::Failed(failure) = error.into_failure() {
+                        self.causes().note(&failure, clock::wall());
+                    }
                     self.set_phase(FlockPhase::Failed, Some(text));
                     if is_hopeless {
                         return overtaken(&mut self.wish, &self.status, &self.pasture, desired).await;
@@ -119,11 +125,13 @@ impl FlockActor {
 
     /// Starts the monkeys and lets them live until something ends it.
     async fn attempt(&mut self, desired: &DesiredFlock, lifetime: &mut Lifetime) -> End {
+        let causes = self.causes();
         let start = Start {
             desired,
             pasture: &self.pasture,
             status: &self.status,
             random: &mut self.random,
+            causes: &causes,
         };
         let lives = &mut self.lives;
         let live = async move {
@@ -155,6 +163,11 @@ impl FlockActor {
         }
         let allowed = *limit.borrow_and_update();
         self.lives.stop(&self.name, &herd.roster, allowed).await;
+    }
+
+    /// Returns where failures of this generation are noted.
+    fn causes(&self) -> Arc<Causes> {
+        self.status.borrow().causes.clone()
     }
 
     fn set_phase(&self, phase: FlockPhase, error: Option<String>) {

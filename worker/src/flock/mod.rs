@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use self::actor::FlockActor;
 use crate::client::tokens::Tokens;
+use crate::measure::causes::Causes;
 use crate::monkey::roster::Roster;
 use crate::monkey::{Counts, FlockRun, Surroundings};
 
@@ -39,6 +40,8 @@ pub(crate) struct Status {
     pub(crate) business: &'static str,
     pub(crate) start_time: Option<Timestamp>,
     pub(crate) error: Option<String>,
+    /// Why its monkeys failed, or why it did not start.
+    pub(crate) causes: Arc<Causes>,
     /// Its monkeys, once there are any.
     pub(crate) monkeys: Option<Herd>,
 }
@@ -60,11 +63,12 @@ impl Status {
             business: desired.config.business.kind().as_str(),
             start_time: None,
             error: None,
+            causes: Arc::default(),
             monkeys: None,
         }
     }
 
-    /// Returns it as it is reported.
+    /// Returns it as it is reported, but for its failures, which are not told every time.
     pub(crate) fn report(&self) -> FlockReport {
         let counts = self.monkeys.as_ref().map(|herd| &herd.run.counts);
         FlockReport {
@@ -77,6 +81,7 @@ impl Status {
             failure_count: counts.map_or(0, Counts::failure),
             start_time: self.start_time,
             error: self.error.clone(),
+            failures: None,
         }
     }
 }

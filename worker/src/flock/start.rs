@@ -15,7 +15,10 @@ use tokio::sync::watch;
 use tracing::info;
 
 use super::{Herd, Pasture, Status};
+use crate::business::{IterationError, Phase};
 use crate::client::gafaelfawr::TokenError;
+use crate::measure::causes::Causes;
+use crate::measure::tally::Tally;
 use crate::monkey::roster::{Lives, Roster};
 use crate::monkey::{AuthenticatedUser, Counts, FlockRun, Monkey};
 
@@ -37,12 +40,31 @@ pub(super) enum StartError {
     Tokens(#[from] TokenError),
 }
 
+impl StartError {
+    /// Returns it as the failure of a monkey, so that it is counted among those.
+    pub(super) fn into_failure(self) -> IterationError {
+        match self {
+            Self::Users(error) => IterationError::fatal("users", error),
+            Self::Tokens(error) => {
+                let (kind, phase, status) = match &error {
+                    TokenError::Discovery(_) => ("discovery", Phase::Discovery, None),
+                    TokenError::Unreachable { .. } => ("transport", Phase::Authenticate, None),
+                    TokenError::Status { status, .. } => ("status", Phase::Authenticate, Some(*status)),
+                };
+                IterationError::retry(kind, error).during(phase).status(status)
+            }
+        }
+    }
+}
+
 /// One attempt to start a flock.
 pub(super) struct Start<'a> {
     pub(super) desired: &'a DesiredFlock,
     pub(super) pasture: &'a Pasture,
     pub(super) status: &'a watch::Sender<Status>,
     pub(super) random: &'a mut fastrand::Rng,
+    /// Where failures of this generation are noted.
+    pub(super) causes: &'a Arc<Causes>,
 }
 
 impl Start<'_> {
@@ -103,6 +125,8 @@ impl Start<'_> {
             business: config.business.clone(),
             scopes: config.scopes.clone(),
             counts: Counts::default(),
+            tally: Tally::default(),
+            causes: self.causes.clone(),
             surroundings: self.pasture.surroundings.clone(),
         });
         let mut monkeys = Vec::with_capacity(users.len());

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use mobu_fleet::domain::business::{BusinessConfig, LogLevel};
+use mobu_fleet::domain::events::Act;
 use mobu_fleet::domain::flock::Group;
 use mobu_fleet::domain::ids::{FlockName, InstanceId, MonkeyName};
 use mobu_fleet::domain::messages::LogPart;
@@ -31,6 +32,10 @@ use crate::business::Phase;
 use crate::business::query_sets::own::QuerySets;
 use crate::client::repertoire::Locator;
 use crate::client::repository::Clones;
+use crate::measure::causes::Causes;
+use crate::measure::lateness::LatenessGauge;
+use crate::measure::outlet::{Outlet, Waiting};
+use crate::measure::tally::Tally;
 
 use self::line::severity;
 use self::log::MonkeyLog;
@@ -87,6 +92,10 @@ pub(crate) struct Surroundings {
     pub(crate) git_environment: Vec<(OsString, OsString)>,
     /// The clones of repositories whose notebooks are run.
     pub(crate) clones: Clones,
+    /// Where monkeys say how late they woke.
+    pub(crate) lateness: LatenessGauge,
+    /// Where events go.
+    pub(crate) outlet: Outlet,
 }
 
 /// What a monkey is at, as far as it shows.
@@ -109,6 +118,10 @@ pub(crate) struct FlockRun {
     pub(crate) business: BusinessConfig,
     pub(crate) scopes: Arc<[String]>,
     pub(crate) counts: Counts,
+    /// Counts and durations of what they do.
+    pub(crate) tally: Tally,
+    /// Why they failed.
+    pub(crate) causes: Arc<Causes>,
     pub(crate) surroundings: Arc<Surroundings>,
 }
 
@@ -267,7 +280,7 @@ impl Monkey {
     ///
     /// Safe.
     pub(crate) async fn pause(&self, interval: Duration) -> Pause {
-        self.stop.pause(interval).await
+        self.stop.pause(interval, &self.flock.surroundings.lateness).await
     }
 
     /// Waits for `future`, and drops it as soon as the monkey shall stop.
@@ -277,6 +290,15 @@ impl Monkey {
     /// [`Stopped`] in that case.
     pub(crate) async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Result<T, Stopped> {
         self.stop.unless_set(future).await
+    }
+
+    /// Says what it did: for the replica's metrics, and for whoever listens to events. Never waits.
+    pub(crate) fn emit(&self, act: Act) {
+        self.flock.tally.act(&act);
+        self.flock.surroundings.outlet.offer(act, |act| {
+            let kind = self.flock.business.kind();
+            Waiting::now(&self.flock.name, (kind.as_str(), kind.class_name()), self.name(), act)
+        });
     }
 
     /// Whether it was told to stop.

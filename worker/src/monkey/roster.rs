@@ -11,6 +11,8 @@ use tracing::{error, warn};
 use super::{Monkey, state_name};
 use crate::business::{Phase, registry};
 
+/// How long abandoned tasks may take to come to where they can be dropped.
+const ABORT: Duration = Duration::from_secs(1);
 /// How many names of monkeys a log line lists at most.
 const NAMED: usize = 20;
 
@@ -97,7 +99,12 @@ impl Lives {
                 names.join(", "),
                 if left.len() > NAMED { ", …" } else { "" },
             );
-            self.tasks.shutdown().await;
+            self.tasks.abort_all();
+            let all = async { while self.tasks.join_next().await.is_some() {} };
+            if tokio::time::timeout(ABORT, all).await.is_err() {
+                // Those never wait for anything, so that nothing can end them. They are nobody's business any more.
+                self.tasks.detach_all();
+            }
         }
     }
 }
@@ -113,5 +120,40 @@ fn note(ended: Result<(), tokio::task::JoinError>) {
         && error.is_panic()
     {
         error!(error = %error, "the task of a monkey panicked");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monkey::task::tests::{monkey, run};
+
+    #[tokio::test]
+    async fn who_is_abandoned_is_named_with_what_it_is_at() {
+        let monkey = monkey(&run(true), "bot-mobu-a1");
+        assert_eq!(described(&monkey), "bot-mobu-a1 (IDLE)");
+        monkey.enter(Phase::DeleteLab);
+        assert_eq!(described(&monkey), "bot-mobu-a1 (delete_lab)");
+        monkey.leave();
+        assert_eq!(described(&monkey), "bot-mobu-a1 (IDLE)");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_monkey_that_never_waits_cannot_hold_up_the_stop() {
+        let run = run(true);
+        let stuck = monkey(&run, "bot-mobu-a1");
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let mut lives = Lives::default();
+        lives.tasks.spawn(async move {
+            begun.send(()).unwrap();
+            // It keeps its thread until the test lets go of it.
+            assert!(released.recv().is_err());
+        });
+        has_begun.await.unwrap();
+        let roster = Roster::new(vec![stuck]);
+        lives.stop(&run.name, &roster, Duration::from_millis(10)).await;
+        assert!(lives.tasks.is_empty());
+        drop(release);
     }
 }

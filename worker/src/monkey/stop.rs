@@ -4,7 +4,10 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use mobu_fleet::runtime::clock;
 use tokio::sync::Notify;
+
+use crate::measure::lateness::LatenessGauge;
 
 /// The wish that one monkey stops: one bit, and whom to wake. Small, because every monkey has one.
 #[derive(Debug, Default)]
@@ -49,7 +52,9 @@ impl StopSignal {
     }
 
     /// Waits for a while, or until the stop. No time at all only looks; afterwards every pause ends at once.
-    pub(crate) async fn pause(&self, interval: Duration) -> Pause {
+    ///
+    /// Whoever was not stopped tells `gauge` how late it woke.
+    pub(crate) async fn pause(&self, interval: Duration, gauge: &LatenessGauge) -> Pause {
         if self.is_set() {
             return Pause::Stopped;
         }
@@ -58,10 +63,18 @@ impl StopSignal {
             tokio::task::yield_now().await;
             return if self.is_set() { Pause::Stopped } else { Pause::Elapsed };
         }
+        let Some(due) = clock::now().checked_add(interval) else {
+            // Centuries.
+            self.wait().await;
+            return Pause::Stopped;
+        };
         tokio::select! {
             biased;
             () = self.wait() => Pause::Stopped,
-            () = tokio::time::sleep(interval) => Pause::Elapsed,
+            () = tokio::time::sleep_until(due) => {
+                gauge.record(clock::now().saturating_duration_since(due));
+                Pause::Elapsed
+            }
         }
     }
 
@@ -81,24 +94,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stop_ends_the_pause_and_every_later_one() {
-        let signal = StopSignal::default();
+        let (signal, gauge) = (StopSignal::default(), LatenessGauge::default());
         let begun = tokio::time::Instant::now();
-        let (pause, ()) = tokio::join!(signal.pause(Duration::from_secs(60)), async {
+        let (pause, ()) = tokio::join!(signal.pause(Duration::from_secs(60), &gauge), async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             assert!(signal.set());
             assert!(!signal.set());
         });
         assert_eq!(pause, Pause::Stopped);
-        assert_eq!(signal.pause(Duration::from_secs(60)).await, Pause::Stopped);
-        assert_eq!(signal.pause(Duration::ZERO).await, Pause::Stopped);
+        assert_eq!(signal.pause(Duration::from_secs(60), &gauge).await, Pause::Stopped);
+        assert_eq!(signal.pause(Duration::ZERO, &gauge).await, Pause::Stopped);
         assert_eq!(signal.unless_set(std::future::pending::<()>()).await, Err(Stopped));
         assert_eq!(begun.elapsed(), Duration::from_secs(1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_undisturbed_pause_takes_its_time() {
-        let signal = StopSignal::default();
-        assert_eq!(signal.pause(Duration::from_secs(5)).await, Pause::Elapsed);
-        assert_eq!(signal.pause(Duration::ZERO).await, Pause::Elapsed);
+        let (signal, gauge) = (StopSignal::default(), LatenessGauge::default());
+        assert_eq!(signal.pause(Duration::from_secs(5), &gauge).await, Pause::Elapsed);
+        assert_eq!(signal.pause(Duration::ZERO, &gauge).await, Pause::Elapsed);
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use futures_lite::FutureExt;
 use mobu_fleet::domain::business::LogLevel;
 use mobu_fleet::domain::monkey::MonkeyEvent;
+use mobu_fleet::runtime::clock;
 use tracing::{debug, info};
 
 use super::{Event, Field, Monkey, state_name};
@@ -71,6 +72,7 @@ async fn recover(monkey: &Monkey, mut failure: Box<Failure>) -> bool {
         monkey.name = %name, flock.name = %flock, error = failure.kind(),
         "monkey `{name}` of flock `{flock}` failed"
     );
+    monkey.flock().causes.note(&failure, clock::wall());
     let is_fatal = failure.is_fatal();
     drop(failure);
     if is_stopping {
@@ -107,11 +109,16 @@ async fn run<B: Business>(monkey: &Monkey, business: &mut B) -> Result<(), Itera
     }
     while !monkey.is_stopping() {
         monkey.info("Starting next iteration");
+        let begun = clock::now();
         match business.execute(monkey).await {
-            Ok(()) => monkey.count_success(),
+            Ok(()) => {
+                monkey.count_success();
+                monkey.flock().tally.iteration(true, begun.elapsed());
+            }
             Err(IterationError::Stopped(_)) => break,
             Err(error) => {
                 monkey.count_failure();
+                monkey.flock().tally.iteration(false, begun.elapsed());
                 return Err(error);
             }
         }

@@ -16,6 +16,9 @@ use super::super::{AuthenticatedUser, Counts, FlockRun, Surroundings, UserOrigin
 use super::*;
 use crate::client::repository::Clones;
 use crate::config::WorkerConfig;
+use crate::measure::lateness::LatenessGauge;
+use crate::measure::outlet::Outlet;
+use crate::measure::tally::Tally;
 
 /// What a scripted business does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +102,8 @@ pub(crate) fn run(restart: bool) -> Arc<FlockRun> {
         business: config.business.clone(),
         scopes: config.scopes.clone(),
         counts: Counts::default(),
+        tally: Tally::default(),
+        causes: Arc::default(),
         surroundings: Arc::new(Surroundings {
             instance_id: "0".parse().unwrap(),
             is_one_of_many: false,
@@ -109,6 +114,8 @@ pub(crate) fn run(restart: bool) -> Arc<FlockRun> {
             locator: None,
             git_environment: WorkerConfig::for_tests("0", 1).git_environment,
             clones: Clones::new(Tasks::new(), None, Vec::new()),
+            lateness: LatenessGauge::default(),
+            outlet: Outlet::new(1000),
         }),
     })
 }

@@ -1,12 +1,13 @@
 //! The replica's loop: one event, what it means, what is to be done.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use mobu_fleet::domain::ids::FlockName;
 use mobu_fleet::domain::messages::{
-    Announcement, AnswerBody, FlockPhase, LogEntry, Query, ReadEntry, Report, SCHEMA, Wire,
+    Announcement, AnswerBody, FlockPhase, FlockReport, LogEntry, ProcessFigures, Query, ReadEntry, Report, SCHEMA, Wire,
 };
 use mobu_fleet::link::{Address, Link, LinkError, LogRecord, Message, Session, SessionHealth};
 use mobu_fleet::runtime::backoff::Backoff;
@@ -14,16 +15,19 @@ use mobu_fleet::runtime::clock::{self, Instant};
 use mobu_fleet::runtime::tasks::{TaskKind, Tasks};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use super::answers::{Envelope, Reply, answer};
 use super::figures::Figures;
 use super::handle::{LinkStatus, WorkerHandle, WorkerStatus};
 use super::session::{SessionCommand, SessionEvent, Supervisor};
 use super::state::{Effect, ReplicaEvent, ReplicaState};
+use super::telling::Telling;
 use super::undecodable::Undecodable;
 use crate::config::WorkerConfig;
-use crate::flock::{FlockHandle, Pasture, Wish};
+use crate::flock::{FlockHandle, Pasture, Status, Wish};
+use crate::measure::lateness::{Change, LatenessWatch};
+use crate::measure::outlet::BEAT;
 
 /// How many events of the session wait. Full, the session waits, and the broker with it.
 const EVENTS: usize = 64;
@@ -54,6 +58,10 @@ pub(crate) struct Replica {
     /// Since when there is something to tell that was not reported yet.
     untold: Option<Instant>,
     next_report: Instant,
+    /// When the events that wait are sent.
+    next_events: Option<Instant>,
+    telling: Telling,
+    lateness: LatenessWatch,
     session: Option<Arc<dyn Session>>,
     commands: Option<mpsc::Sender<SessionCommand>>,
     /// Cancelled when the replica has ended, so that what serves its health may end too.
@@ -85,6 +93,9 @@ enum Next {
     Event(ReplicaEvent),
     Report,
     Changed,
+    /// There are events, which may wait a moment for others.
+    EventsWait,
+    Events,
 }
 
 impl Replica {
@@ -109,6 +120,9 @@ impl Replica {
             report_number: 0,
             untold: None,
             next_report: clock::now(),
+            next_events: None,
+            telling: Telling::default(),
+            lateness: LatenessWatch::new(config.max_lateness, clock::now()),
             session: None,
             commands: None,
             changed: pasture.changed.clone(),
@@ -138,10 +152,11 @@ impl Replica {
             commands,
         };
         let supervisor = self.tasks.spawn(TaskKind::Vital, "session", supervisor.run());
-        let probe = self
-            .config
-            .measures_process
-            .then(|| self.tasks.spawn(TaskKind::Expendable, "lateness", self.figures.probe()));
+        let probe = self.config.measures_process.then(|| {
+            let probe = self.figures.probe(self.pasture.surroundings.clone());
+            self.tasks.spawn(TaskKind::Expendable, "lateness", probe)
+        });
+        let surroundings = self.pasture.surroundings.clone();
         let drain = self.tasks.drain_token();
         let mut is_draining = false;
         loop {
@@ -155,6 +170,8 @@ impl Replica {
                 Some(name) = self.flocks_ended.recv() => Next::Event(ReplicaEvent::FlockEnded(name)),
                 () = tokio::time::sleep_until(self.next_report), if self.session.is_some() => Next::Report,
                 () = self.changed.notified() => Next::Changed,
+                () = until(self.next_events) => Next::Events,
+                () = surroundings.outlet.filled(), if self.next_events.is_none() => Next::EventsWait,
                 // What has come goes before what is due: after a freeze, silence is only believed once everything was looked at.
                 Some(event) = events.recv() => Next::Session(event),
                 () = until(deadline) => Next::Event(ReplicaEvent::Tick),
@@ -168,6 +185,15 @@ impl Replica {
                 }
                 Next::Changed => {
                     self.report_soon();
+                    Course::On
+                }
+                Next::EventsWait => {
+                    self.next_events = Some(clock::now() + BEAT);
+                    Course::On
+                }
+                Next::Events => {
+                    self.next_events = None;
+                    self.send_events();
                     Course::On
                 }
             };
@@ -245,6 +271,7 @@ impl Replica {
                 return Course::End;
             }
             Effect::Finish => {
+                self.send_events();
                 self.report();
                 return Course::End;
             }
@@ -265,12 +292,15 @@ impl Replica {
         match event {
             SessionEvent::Opened(session) => {
                 self.session = Some(session);
+                self.telling.forget();
+                self.pasture.surroundings.outlet.set_open(true);
                 self.set_link(LinkStatus::Open);
                 self.handle(ReplicaEvent::Opened)
             }
             SessionEvent::NameTaken { by_another } => self.handle(ReplicaEvent::NameTaken { by_another }),
             SessionEvent::Lost(reason) => {
                 self.session = None;
+                self.pasture.surroundings.outlet.set_open(false);
                 self.set_link(LinkStatus::Closed(reason));
                 self.handle(ReplicaEvent::Lost)
             }
@@ -389,7 +419,8 @@ impl Replica {
         self.untold = None;
         self.next_report = now + self.config.report_interval.mul_f64(0.9 + 0.2 * self.random.f64());
         let Some(session) = self.session.clone() else { return };
-        let process = self.figures.take();
+        let mut process = self.figures.take();
+        self.look_at_lateness(now, &mut process);
         self.status.send_if_modified(|status| {
             // Nobody waits for these.
             status.process = process;
@@ -405,12 +436,45 @@ impl Replica {
             phase: self.state.phase(),
             replica_count: self.config.replica_count,
             standing: self.state.acted().map(|acted| acted.standing.clone()),
-            flocks: self.handle.flocks.reports(),
+            flocks: self.flocks(now),
             process,
         };
         self.report_number += 1;
         let posted = session.post(Address::Coordinators, Message::new(Report::KIND, report.encode()));
         self.count_dropped(posted);
+    }
+
+    fn flocks(&mut self, now: Instant) -> BTreeMap<FlockName, FlockReport> {
+        let statuses = self.handle.flocks.statuses();
+        self.telling.retain(|name| statuses.contains_key(name));
+        let report = |(name, status): (FlockName, Status)| {
+            let mut report = status.report();
+            report.failures = self.telling.failures(&name, status.generation, &status.causes, now);
+            (name, report)
+        };
+        statuses.into_iter().map(report).collect()
+    }
+
+    fn look_at_lateness(&mut self, now: Instant, process: &mut ProcessFigures) {
+        let change = self.lateness.look(&self.pasture.surroundings.lateness, now);
+        process.lateness = self.lateness.figures();
+        process.overloaded = self.lateness.is_overloaded();
+        let (id, bound) = (&self.config.instance_id, self.config.max_lateness);
+        match change {
+            Some(Change::Overloaded) => warn!(
+                replica.id = %id, cpu = process.cpu,
+                "replica {id} is overloaded: its monkeys wake more than {bound:?} late, so what they measure may be its own slowness"
+            ),
+            Some(Change::Recovered) => info!(replica.id = %id, "replica {id} is not overloaded any more"),
+            None => {}
+        }
+    }
+
+    fn send_events(&self) {
+        if let Some(session) = &self.session {
+            let outlet = &self.pasture.surroundings.outlet;
+            outlet.send(&self.config.instance_id, &**session);
+        }
     }
 
     fn count_dropped(&self, posted: Result<(), LinkError>) {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use mobu_fleet::domain::messages::ProcessFigures;
 use mobu_fleet::runtime::clock::{self, Instant};
 
+use crate::monkey::Surroundings;
+
 /// How often the timer looks how late it is.
 const PROBE: Duration = Duration::from_millis(250);
 /// Shortest time to measure over: the kernel counts processor time in units of 10 ms, and a report may follow at once on another.
@@ -34,13 +36,15 @@ impl Figures {
     }
 
     /// Returns a task that measures how late timers are, for as long as it runs.
-    pub(super) fn probe(&self) -> impl Future<Output = ()> + use<> {
+    /// That goes into the gauge of the monkeys too, so that it says something also where few of them pause.
+    pub(super) fn probe(&self, surroundings: Arc<Surroundings>) -> impl Future<Output = ()> + use<> {
         let lag = self.lag.clone();
         async move {
             loop {
                 let due = clock::now() + PROBE;
                 tokio::time::sleep_until(due).await;
                 let late = clock::now().saturating_duration_since(due);
+                surroundings.lateness.record(late);
                 lag.fetch_max(u64::try_from(late.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
             }
         }
@@ -71,6 +75,8 @@ impl Figures {
             rss_bytes: rss_bytes().unwrap_or_default(),
             lag_ms: lag_micros / 1000.0,
             connections: None,
+            lateness: None,
+            overloaded: false,
         }
     }
 }

@@ -98,11 +98,23 @@ impl Flocks {
         self.lock().get(name).map(FlockHandle::status)
     }
 
-    pub(crate) fn reports(&self) -> BTreeMap<FlockName, FlockReport> {
+    pub(crate) fn statuses(&self) -> BTreeMap<FlockName, Status> {
         self.lock()
             .iter()
-            .map(|(name, flock)| (name.clone(), flock.status().report()))
+            .map(|(name, flock)| (name.clone(), flock.status()))
             .collect()
+    }
+
+    pub(crate) fn reports(&self) -> BTreeMap<FlockName, FlockReport> {
+        let report = |(name, status): (FlockName, Status)| {
+            let failures = (status.causes.total() > 0).then(|| status.causes.read());
+            let report = FlockReport {
+                failures,
+                ..status.report()
+            };
+            (name, report)
+        };
+        self.statuses().into_iter().map(report).collect()
     }
 }
 

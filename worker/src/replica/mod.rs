@@ -6,6 +6,7 @@ mod figures;
 pub(crate) mod handle;
 mod session;
 mod state;
+mod telling;
 mod undecodable;
 
 pub use self::handle::{LinkStatus, WorkerHandle, WorkerStatus};

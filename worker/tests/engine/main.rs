@@ -7,6 +7,7 @@ mod gafaelfawr;
 mod git_lfs;
 mod http_runner;
 mod leader;
+mod measures;
 mod muster;
 mod notebooks;
 mod nublado;

@@ -95,6 +95,77 @@ async fn a_replica_that_cannot_start_a_flock_shows_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn failures_are_shown_by_cause_and_a_slow_generator_by_name() {
+    let stage = Stage::of(3).await;
+    stage.mood(0, |mood| mood.struggles = Some(played::failures()));
+    stage.mood(1, |mood| mood.struggles = Some(played::failures()));
+    stage.put(&lambs("lambs", 1)).await;
+    stage
+        .until("the reports", |status| {
+            let overloaded = |replica: &crate::fleet::replicas::Replica| replica.report.process.overloaded;
+            status
+                .replicas
+                .heard()
+                .values()
+                .filter(|replica| overloaded(replica))
+                .count()
+                == 2
+        })
+        .await;
+    let cause = json!({
+        "kind": "status", "phase": "request", "url": "http://x.test/a", "status": 503, "count": 6,
+        "last_at": "2026-11-22T19:29:28.251978Z", "example": "it said no",
+    });
+    let wanted = json!({"causes": [cause], "others": 2});
+    assert_eq!(stage.get("/mobu/flocks/lambs/summary").await.json()["failures"], wanted);
+    let flock = stage.get("/mobu/flocks/lambs").await.json();
+    assert_eq!(flock["failures"], wanted);
+    assert_eq!(flock["replicas"][1]["overloaded"], true);
+    assert!(flock["replicas"][2].get("overloaded").is_none());
+    assert_eq!(stage.get("/mobu/fleet").await.json()["overloaded"], json!(["0", "1"]));
+    let replica = stage.get("/mobu/replicas/0").await.json();
+    assert_eq!(replica["flocks"]["lambs"]["failures"]["others"], 1);
+    assert_eq!(
+        (
+            &replica["process"]["overloaded"],
+            &replica["process"]["lateness"]["p99_ms"]
+        ),
+        (&json!(true), &json!(300.0))
+    );
+    let page = stage.send("GET", "/metrics", &[], "").await;
+    for line in [
+        "fleet_replica_overloaded{replica=\"1\"} 1",
+        "fleet_replica_overloaded{replica=\"2\"} 0",
+        "fleet_replica_lateness_seconds{replica=\"1\"} 0.3",
+    ] {
+        assert!(page.text.lines().any(|one| one == line), "{line} in {}", page.text);
+    }
+    stage.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fleet_of_one_answers_without_its_failures_as_mobu_does() {
+    let stage = Stage::of(1).await;
+    stage.mood(0, |mood| mood.struggles = Some(played::failures()));
+    stage.put(&lambs("lambs", 1)).await;
+    let summary = stage.get("/mobu/flocks/lambs/summary").await.json();
+    let keys: Vec<_> = summary.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(
+        keys,
+        [
+            "business",
+            "failure_count",
+            "monkey_count",
+            "name",
+            "start_time",
+            "success_count"
+        ]
+    );
+    assert!(stage.get("/mobu/flocks/lambs").await.json().get("failures").is_none());
+    stage.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_partial_answer_names_who_is_missing_from_it() {
     let stage = Stage::of(3).await;
     stage.put(&lambs("lambs", 1)).await;

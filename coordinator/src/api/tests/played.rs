@@ -9,8 +9,8 @@ use mobu_fleet::domain::desired::DesiredFlock;
 use mobu_fleet::domain::fold::View;
 use mobu_fleet::domain::ids::{FlockName, InstanceId, SessionId};
 use mobu_fleet::domain::messages::{
-    Answer, AnswerBody, Ask, FlockPhase, FlockReport, LogEntry, LogPart, ProcessFigures, Query, ReplicaPhase, Report,
-    SCHEMA, Wire as _,
+    Answer, AnswerBody, Ask, FailureCause, Failures, FlockPhase, FlockReport, Lateness, LogEntry, LogPart,
+    ProcessFigures, Query, ReplicaPhase, Report, SCHEMA, Wire as _,
 };
 use mobu_fleet::domain::monkey::{BusinessData, MonkeyData, MonkeyState, UserData};
 use mobu_fleet::domain::users::{ReplicaIdentity, users_of};
@@ -32,6 +32,8 @@ pub(super) struct Mood {
     pub(super) acts: bool,
     /// Why its flocks fail to start.
     pub(super) fails: Option<String>,
+    /// Why its monkeys fail; then it is overloaded too.
+    pub(super) struggles: Option<Failures>,
     /// The log of each of its monkeys.
     pub(super) log: String,
     /// From where on the log is kept.
@@ -52,6 +54,7 @@ impl Part {
             reports: true,
             acts: true,
             fails: None,
+            struggles: None,
             log: "a line\n".to_owned(),
             log_begins: 0,
             log_parts: 0,
@@ -108,15 +111,15 @@ impl Player {
                 _ = ticks.tick() => {}
             }
             // Never the whole mood: its log may be large.
-            let (acts, reports, fails) = {
+            let (acts, reports, fails, struggles) = {
                 let mood = self.mood.lock().unwrap();
-                (mood.acts, mood.reports, mood.fails.clone())
+                (mood.acts, mood.reports, mood.fails.clone(), mood.struggles.clone())
             };
             if acts {
                 self.acted = self.seen.clone();
             }
             if reports {
-                let report = self.report(fails.as_ref());
+                let report = self.report(fails.as_ref(), struggles.as_ref());
                 session
                     .post(Address::Coordinators, Message::new(Report::KIND, report.encode()))
                     .unwrap();
@@ -131,7 +134,7 @@ impl Player {
             .unwrap_or_default()
     }
 
-    fn report(&mut self, fails: Option<&String>) -> Report {
+    fn report(&mut self, fails: Option<&String>, struggles: Option<&Failures>) -> Report {
         self.seq += 1;
         let flocks = self.flocks().into_iter().map(|(name, flock)| {
             let failed = fails.is_some();
@@ -150,6 +153,7 @@ impl Player {
                 failure_count: 0,
                 start_time: (!failed).then(|| STARTED.parse().unwrap()),
                 error: fails.cloned(),
+                failures: struggles.cloned(),
             };
             (name, report)
         });
@@ -170,6 +174,12 @@ impl Player {
                 rss_bytes: 1024,
                 lag_ms: 0.5,
                 connections: None,
+                lateness: struggles.map(|_| Lateness {
+                    p50_ms: 0.5,
+                    p99_ms: 300.0,
+                    max_ms: 400.0,
+                }),
+                overloaded: struggles.is_some(),
             },
         }
     }
@@ -252,6 +262,24 @@ impl Player {
         let mut reply = Message::new(Answer::KIND, answer.encode());
         reply.correlation_id = message.correlation_id;
         session.post(Address::Reply(reply_to), reply).unwrap();
+    }
+}
+
+/// Failures of one cause, and one of another that is not kept.
+pub(super) fn failures() -> Failures {
+    Failures {
+        causes: vec![FailureCause {
+            kind: "status".to_owned(),
+            phase: Some("request".to_owned()),
+            url: Some("http://x.test/a".to_owned()),
+            status: Some(503),
+            notebook: None,
+            cell: None,
+            count: 3,
+            last_at: STARTED.parse().unwrap(),
+            example: "it said no".to_owned(),
+        }],
+        others: 1,
     }
 }
 
