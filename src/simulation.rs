@@ -29,11 +29,13 @@ pub enum Bug {
     LeadWithoutRewriting,
     /// A replica whose name is another's goes on.
     KeepRunningWithoutName,
+    /// Nobody notices that a log lost entries which it has outgrown since.
+    ForgetTheLine,
 }
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::FoldWithoutOwner,
         Self::AnswerOnConfirm,
         Self::ActBeforeCaughtUp,
@@ -43,6 +45,7 @@ impl Bug {
         Self::AdoptNoRefreshGeneration,
         Self::LeadWithoutRewriting,
         Self::KeepRunningWithoutName,
+        Self::ForgetTheLine,
     ];
 }
 

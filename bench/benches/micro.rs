@@ -53,6 +53,7 @@ fn entry(flocks: u64) -> LogEntry {
         digest: Some("0123456789abcdef".to_owned()),
         change: Some(Change::Takeover),
         request_ids: std::collections::VecDeque::new(),
+        line: None,
         by: "somebody".to_owned(),
         source: Source::Http,
         at: clock::wall(),

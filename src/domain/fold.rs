@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::desired::{Change, DesiredState};
 use super::ids::{Epoch, Owner, RequestId, Revision};
+use super::line::Line;
 use super::messages::{EntryKind, LogEntry, ReadEntry, Source, Standing};
 use crate::simulation::{Bug, has};
 
@@ -52,19 +53,37 @@ pub struct View {
     state: Option<Held>,
     /// The revision of the newest state that counts, if it cannot be read.
     unreadable: Option<Revision>,
-    request_ids: Arc<VecDeque<(RequestId, Revision)>>,
     history: VecDeque<PastChange>,
 }
 
-/// The state that a view holds, and where it stands.
+/// A state that somebody knows, and all that must not be forgotten with it.
 #[derive(Debug, Clone)]
-pub struct Held {
+pub struct Known {
     /// The desired state.
     pub state: Arc<DesiredState>,
-    /// Its epoch, revision and digest.
+    /// Its epoch, revision, digest and author.
     pub standing: Standing,
+    /// The states that it descends from, itself included.
+    pub line: Arc<Line>,
+    /// The last requests and the revision that each led to, oldest first: at most 256.
+    pub request_ids: Arc<VecDeque<(RequestId, Revision)>>,
+}
+
+/// The state that a view holds, and where the log has it.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// The state.
+    pub known: Known,
     /// Its entry's offset in the log.
     pub offset: u64,
+}
+
+impl std::ops::Deref for Held {
+    type Target = Known;
+
+    fn deref(&self) -> &Known {
+        &self.known
+    }
 }
 
 impl View {
@@ -102,7 +121,11 @@ impl View {
                     epoch: entry.epoch,
                     revision: state.revision,
                     digest,
+                    owner: Some(entry.owner),
                 };
+                // A version that does not tell the line breaks it off.
+                let mut line = entry.line.unwrap_or_else(|| Line::of(&standing));
+                line.add(&standing);
                 self.remember(PastChange {
                     revision: state.revision,
                     epoch: entry.epoch,
@@ -113,11 +136,14 @@ impl View {
                 });
                 self.unreadable = None;
                 self.state = Some(Held {
-                    state: Arc::new(state),
-                    standing,
+                    known: Known {
+                        state: Arc::new(state),
+                        standing,
+                        line: Arc::new(line),
+                        request_ids: Arc::new(entry.request_ids),
+                    },
                     offset,
                 });
-                self.request_ids = Arc::new(entry.request_ids);
                 Verdict::State
             }
             _ => Verdict::Claimed,
@@ -143,11 +169,6 @@ impl View {
     /// act on it, or lead from it.
     pub fn unreadable(&self) -> Option<Revision> {
         self.unreadable
-    }
-
-    /// The last requests and the revision that each led to, oldest first: at most 256.
-    pub fn request_ids(&self) -> &Arc<VecDeque<(RequestId, Revision)>> {
-        &self.request_ids
     }
 
     /// The last changes, oldest first: at most [`HISTORY_KEPT`].
@@ -193,6 +214,7 @@ mod tests {
             digest: None,
             change: None,
             request_ids: VecDeque::new(),
+            line: None,
             by: "test".to_owned(),
             source: Source::Takeover,
             at: Timestamp::UNIX_EPOCH,

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::desired::{Change, DesiredState};
 use super::events::Event;
 use super::flock::FlockConfig;
+use super::fold::Known;
 use super::ids::{Epoch, FlockName, InstanceId, MonkeyName, Owner, RequestId, Revision, SessionId};
+use super::line::Line;
 use super::monkey::{MonkeyData, MonkeyState};
 
 /// Version of everything in this module. A change that an older reader would get wrong raises it.
@@ -122,16 +124,21 @@ pub struct Standing {
     pub revision: Revision,
     /// Digest of the state: two standings of one revision and two digests mean that the log lost entries.
     pub digest: String,
+    /// Coordinator session that wrote the entry; absent if a version says so that does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
 }
 
 impl Standing {
     /// Returns whether the one who stands here knows something that one at `other` may not know: a higher revision, a
-    /// higher epoch, or another state of the same revision. Among readers of an intact log that happens only to the slower one.
-    pub fn knows_more_than(&self, other: Option<&Self>) -> bool {
+    /// higher epoch, another state of the same revision, or one that the other's `line` does not hold. Among readers of an
+    /// intact log that happens only to the slower one.
+    pub fn knows_more_than(&self, other: Option<&Self>, line: Option<&Line>) -> bool {
         other.is_none_or(|other| {
             self.revision > other.revision
                 || self.epoch > other.epoch
                 || (self.revision == other.revision && self.digest != other.digest)
+                || line.is_some_and(|line| line.holds(self) == Some(false))
         })
     }
 }
@@ -190,6 +197,9 @@ pub struct LogEntry {
     /// The last requests and the revision that each led to, oldest first: at most [`REQUEST_IDS_KEPT`].
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub request_ids: VecDeque<(RequestId, Revision)>,
+    /// The states that this one descends from; absent in a claim, and from versions that do not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<Line>,
     /// Who asked for the change.
     pub by: String,
     /// How they asked.
@@ -276,6 +286,9 @@ pub enum Ask {
     State {
         /// What the asker has.
         above: Option<Standing>,
+        /// The states that what the asker has descends from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        line: Option<Line>,
     },
     /// What do your monkeys of this flock do?
     Flock {
@@ -336,6 +349,12 @@ pub enum AnswerBody {
         /// The state, if the asker may not have it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         state: Option<DesiredState>,
+        /// The states that it descends from, if it is there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        line: Option<Line>,
+        /// The last requests and the revision that each led to, if the state is there: at most [`REQUEST_IDS_KEPT`].
+        #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+        request_ids: VecDeque<(RequestId, Revision)>,
     },
     /// To [`Ask::Flock`]: monkeys in the order of their users.
     Flock {
@@ -358,6 +377,18 @@ pub enum AnswerBody {
     NotHere,
     /// The answerer does not know this kind of question: it is of another version.
     Unknown,
+}
+
+impl AnswerBody {
+    /// Answers [`Ask::State`]: where the answerer stands, and `more` if the asker may not have it.
+    pub fn state(standing: Option<Standing>, more: Option<&Known>) -> Self {
+        Self::State {
+            standing,
+            state: more.map(|known| (*known.state).clone()),
+            line: more.map(|known| (*known.line).clone()),
+            request_ids: more.map(|known| (*known.request_ids).clone()).unwrap_or_default(),
+        }
+    }
 }
 
 /// A part of a monkey's log.
@@ -735,6 +766,7 @@ mod tests {
                 epoch: Epoch(1),
                 revision: Revision(2),
                 digest: "d".to_owned(),
+                owner: None,
             },
             offset: 3,
             at: Timestamp::UNIX_EPOCH,
@@ -795,11 +827,14 @@ mod tests {
             epoch: Epoch(1),
             revision: Revision(revision),
             digest: digest.to_owned(),
+            owner: Some(Owner::new("o")),
         };
-        assert!(at(1, "a").knows_more_than(None));
-        assert!(at(2, "a").knows_more_than(Some(&at(1, "b"))));
-        assert!(at(1, "a").knows_more_than(Some(&at(1, "b"))));
-        assert!(!at(1, "a").knows_more_than(Some(&at(1, "a"))));
-        assert!(!at(1, "a").knows_more_than(Some(&at(2, "b"))));
+        assert!(at(1, "a").knows_more_than(None, None));
+        assert!(at(2, "a").knows_more_than(Some(&at(1, "b")), None));
+        assert!(at(1, "a").knows_more_than(Some(&at(1, "b")), None));
+        assert!(!at(1, "a").knows_more_than(Some(&at(1, "a")), None));
+        assert!(!at(1, "a").knows_more_than(Some(&at(2, "b")), None));
+        let other_line = Line::unknown_before(Epoch(0));
+        assert!(at(1, "a").knows_more_than(Some(&at(2, "b")), Some(&other_line)));
     }
 }

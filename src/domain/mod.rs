@@ -9,6 +9,7 @@ pub mod events;
 pub mod flock;
 pub mod fold;
 pub mod ids;
+pub mod line;
 pub mod messages;
 pub mod monkey;
 pub mod reconcile;

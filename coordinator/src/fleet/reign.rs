@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use mobu_fleet::domain::desired::{Change, DesiredState};
-use mobu_fleet::domain::fold::{Held, Verdict, View};
+use mobu_fleet::domain::fold::{Known, Verdict, View};
 use mobu_fleet::domain::ids::{Epoch, InstanceId, Owner, RequestId, Revision, SessionId};
+use mobu_fleet::domain::line::Line;
 use mobu_fleet::domain::messages::{EntryKind, LogEntry, REQUEST_IDS_KEPT, ReadEntry, SCHEMA, Source, Standing, Wire};
 use mobu_fleet::link::MAX_PAYLOAD;
 use mobu_fleet::runtime::clock::Instant;
@@ -53,15 +54,6 @@ impl Default for ReignRules {
 /// How often the question what others know is repeated while answers are missing.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
-/// A state that somebody knows, and where it stands.
-#[derive(Debug, Clone)]
-pub struct Known {
-    /// Its epoch, revision and digest.
-    pub standing: Standing,
-    /// The state.
-    pub state: Arc<DesiredState>,
-}
-
 /// What a coordinator remembers from one session to the next.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
@@ -99,7 +91,7 @@ pub enum ReignEvent {
         /// Where it stands.
         standing: Option<Standing>,
         /// What it knows, if it may be more than we do.
-        state: Option<DesiredState>,
+        known: Option<Known>,
     },
     /// A report shows where a replica or coordinator stands.
     Heard {
@@ -117,8 +109,8 @@ pub enum ReignEffect {
     TryLock,
     /// Append this to the log.
     Append(Box<LogEntry>),
-    /// Ask everybody what they know above this.
-    Ask(Option<Standing>),
+    /// Ask everybody what they know beyond this.
+    Ask(Option<Known>),
     /// This coordinator leads now.
     Led,
     /// The proposed change counts.
@@ -239,14 +231,16 @@ impl Reign {
 
     /// The newest state that this coordinator knows, from the log or from before.
     pub fn known(&self) -> Option<Known> {
-        let held = self.view.held().map(known);
-        match (&self.memory.known, held) {
-            (Some(remembered), Some(held)) if remembered.standing.knows_more_than(Some(&held.standing)) => {
-                Some(remembered.clone())
-            }
-            (Some(remembered), None) => Some(remembered.clone()),
-            (_, held) => held,
+        let held = self.held();
+        match &self.memory.known {
+            Some(remembered) if is_more(&remembered.standing, held) => Some(remembered.clone()),
+            _ => held.cloned(),
         }
+    }
+
+    /// What the log itself says.
+    fn held(&self) -> Option<&Known> {
+        self.view.held().map(|held| &held.known)
     }
 
     /// Returns what the next session must remember of this one.
@@ -270,7 +264,8 @@ impl Reign {
     /// The size in bytes, if the entry would exceed what a link carries; nothing was changed then.
     pub fn propose(&mut self, proposal: Proposal, now: Instant) -> Result<Vec<ReignEffect>, usize> {
         debug_assert!(self.is_free(), "one change at a time");
-        let entry = self.state_entry(proposal);
+        let (line, request_ids) = self.past();
+        let entry = self.state_entry(proposal, line, request_ids);
         let size = entry.encode().len();
         if size > MAX_PAYLOAD {
             return Err(size);
@@ -289,8 +284,8 @@ impl Reign {
                 replica,
                 session,
                 standing,
-                state,
-            } => self.told(replica, &session, standing, state, now),
+                known,
+            } => self.told(replica, &session, standing, known, now),
             ReignEvent::Heard { standing } => self.heard(&standing),
             ReignEvent::Tick => self.tick(now),
         }
@@ -372,6 +367,7 @@ impl Reign {
             digest: None,
             change: None,
             request_ids: VecDeque::new(),
+            line: None,
             by: "coordinator".to_owned(),
             source: Source::Takeover,
             at: mobu_fleet::runtime::clock::wall(),
@@ -392,7 +388,7 @@ impl Reign {
             others: self.others.clone(),
             told: Vec::new(),
         };
-        vec![ReignEffect::Ask(self.view.held().map(|held| held.standing.clone()))]
+        vec![ReignEffect::Ask(self.held().cloned())]
     }
 
     fn told(
@@ -400,7 +396,7 @@ impl Reign {
         replica: Option<InstanceId>,
         session: &SessionId,
         standing: Option<Standing>,
-        state: Option<DesiredState>,
+        known: Option<Known>,
         now: Instant,
     ) -> Vec<ReignEffect> {
         if let Some(standing) = &standing {
@@ -416,11 +412,8 @@ impl Reign {
         else {
             return Vec::new();
         };
-        if let (Some(standing), Some(state)) = (standing, state) {
-            told.push(Known {
-                standing,
-                state: Arc::new(state),
-            });
+        if let Some(known) = known {
+            told.push(known);
             // Somebody knows something: the fleet does not begin, so there is no need to wait that long.
             *until = (*until).min(now + self.rules.ask_timeout);
         }
@@ -455,54 +448,75 @@ impl Reign {
             // Somebody has seen a higher epoch than the log has: it was lost and begun anew. Claim above it, ask again.
             return vec![self.claim(now)];
         }
-        let held = self.view.held().map(known);
-        let standing = held.as_ref().map(|held| &held.standing);
-        // All that may be more than the log has, each once; one that is an ancestor of another does no harm.
-        let mut others: Vec<&Known> = Vec::new();
-        for other in self.memory.known.iter().chain(&told) {
-            let is_new = others
-                .iter()
-                .all(|known| known.standing.digest != other.standing.digest);
-            let differs = standing.is_none_or(|held| held.digest != other.standing.digest);
-            if is_new && differs && other.standing.knows_more_than(standing) {
-                others.push(other);
-            }
-        }
-        let mut state = held.clone();
-        for other in others {
-            // With nothing in the log, what one knows is taken as it is.
-            let merged = state
-                .as_ref()
-                .map_or_else(|| (*other.state).clone(), |ours| ours.state.merge(&other.state));
-            let standing = Standing {
-                epoch: self.epoch,
-                revision: merged.revision,
-                digest: merged.digest(),
-            };
-            state = Some(Known {
-                standing,
-                state: Arc::new(merged),
-            });
-        }
-        let (change, state) = match (&held, state) {
-            (_, None) => (Change::Begin, DesiredState::default()),
-            (Some(held), Some(now)) if held.standing == now.standing => (Change::Takeover, (*now.state).clone()),
-            (_, Some(now)) => (Change::Recover, (*now.state).clone()),
+        let held = self.held();
+        let (change, knowledge) = match (held, self.brought_together(&told)) {
+            (_, None) => (Change::Begin, None),
+            (Some(held), Some(all)) if held.standing == all.standing => (Change::Takeover, Some(all)),
+            (_, Some(all)) => (Change::Recover, Some(all)),
         };
         if has(Bug::LeadWithoutRewriting) && self.view.held().is_some() {
             self.phase = Phase::Leading { written: now };
             return vec![ReignEffect::Led];
         }
         let proposal = Proposal {
-            state,
+            state: knowledge
+                .as_ref()
+                .map(|known| (*known.state).clone())
+                .unwrap_or_default(),
             change,
             by: "coordinator".to_owned(),
             source: Source::Takeover,
             request_id: None,
             at: mobu_fleet::runtime::clock::wall(),
         };
-        let entry = self.state_entry(proposal);
+        let (line, request_ids) = knowledge.map_or_else(Default::default, past);
+        let entry = self.state_entry(proposal, line, request_ids);
         vec![self.write(entry, true, now)]
+    }
+
+    /// Brings together what the log, this coordinator and others know; `None` if nobody knows anything.
+    fn brought_together(&self, told: &[Known]) -> Option<Known> {
+        let held = self.held();
+        let mut others: Vec<&Known> = self.memory.known.iter().chain(told).collect();
+        // What descends from all that is known so far is taken as it is: only two lines must be merged.
+        others.sort_by_key(|other| std::cmp::Reverse((other.standing.revision, other.standing.epoch)));
+        let mut all = held.cloned();
+        for other in others {
+            let is_in = all
+                .as_ref()
+                .is_some_and(|all| all.line.holds(&other.standing) == Some(true));
+            if is_in || !is_more(&other.standing, held) {
+                continue;
+            }
+            let Some(ours) = all
+                .as_ref()
+                .filter(|ours| other.line.holds(&ours.standing) != Some(true))
+            else {
+                all = Some(other.clone());
+                continue;
+            };
+            let merged = ours.state.merge(&other.state);
+            let mut line = (*ours.line).clone();
+            line.join(&other.line);
+            let mut request_ids = (*ours.request_ids).clone();
+            let is_new = |(id, _): &&(RequestId, Revision)| ours.request_ids.iter().all(|(known, _)| known != id);
+            request_ids.extend(other.request_ids.iter().filter(is_new).cloned());
+            // The newest are kept.
+            request_ids.make_contiguous().sort_by_key(|(_, revision)| *revision);
+            let standing = Standing {
+                epoch: self.epoch,
+                revision: merged.revision,
+                digest: merged.digest(),
+                owner: Some(self.owner.clone()),
+            };
+            all = Some(Known {
+                standing,
+                state: Arc::new(merged),
+                line: Arc::new(line),
+                request_ids: Arc::new(request_ids),
+            });
+        }
+        all
     }
 
     fn heard(&mut self, standing: &Standing) -> Vec<ReignEffect> {
@@ -510,8 +524,7 @@ impl Reign {
         let Phase::Leading { .. } = self.phase else {
             return Vec::new();
         };
-        let held = self.view.held().map(|held| &held.standing);
-        if standing.knows_more_than(held) {
+        if is_more(standing, self.held()) {
             return vec![ReignEffect::End(format!(
                 "the log has lost entries, or another coordinator leads: somebody knows revision {} of epoch {}",
                 standing.revision, standing.epoch
@@ -546,7 +559,7 @@ impl Reign {
             return Vec::new();
         };
         self.phase = Phase::Leading { written: now };
-        self.memory.known = self.view.held().map(known);
+        self.memory.known = self.held().cloned();
         vec![if first {
             ReignEffect::Led
         } else {
@@ -573,7 +586,7 @@ impl Reign {
             Phase::Asking { until, .. } if *until <= now => self.believe(now),
             Phase::Asking { asked, .. } if now.saturating_duration_since(*asked) >= ASK_AGAIN => {
                 *asked = now;
-                vec![ReignEffect::Ask(self.view.held().map(|held| held.standing.clone()))]
+                vec![ReignEffect::Ask(self.held().cloned())]
             }
             Phase::Leading { written } if now.saturating_duration_since(*written) >= self.rules.rewrite_interval => {
                 self.rewrite(now)
@@ -594,7 +607,8 @@ impl Reign {
             request_id: None,
             at: mobu_fleet::runtime::clock::wall(),
         };
-        let entry = self.state_entry(proposal);
+        let (line, request_ids) = self.past();
+        let entry = self.state_entry(proposal, line, request_ids);
         vec![self.write(entry, false, now)]
     }
 
@@ -610,8 +624,17 @@ impl Reign {
         ReignEffect::Append(Box::new(entry))
     }
 
-    fn state_entry(&mut self, proposal: Proposal) -> LogEntry {
-        let mut request_ids = (**self.view.request_ids()).clone();
+    /// What an entry carries on of the one before.
+    fn past(&self) -> (Line, VecDeque<(RequestId, Revision)>) {
+        self.held().cloned().map_or_else(Default::default, past)
+    }
+
+    fn state_entry(
+        &mut self,
+        proposal: Proposal,
+        mut line: Line,
+        mut request_ids: VecDeque<(RequestId, Revision)>,
+    ) -> LogEntry {
         if has(Bug::ForgetRequestIds) {
             request_ids.clear();
         }
@@ -621,6 +644,13 @@ impl Reign {
         while request_ids.len() > REQUEST_IDS_KEPT {
             request_ids.pop_front();
         }
+        let standing = Standing {
+            epoch: self.epoch,
+            revision: proposal.state.revision,
+            digest: proposal.state.digest(),
+            owner: Some(self.owner.clone()),
+        };
+        line.add(&standing);
         LogEntry {
             schema: SCHEMA,
             epoch: self.epoch,
@@ -628,10 +658,11 @@ impl Reign {
             seq: self.take_seq(),
             kind: EntryKind::State,
             revision: proposal.state.revision,
-            digest: Some(proposal.state.digest()),
+            digest: Some(standing.digest),
             state: Some(proposal.state),
             change: Some(proposal.change),
             request_ids,
+            line: Some(line),
             by: proposal.by,
             source: proposal.source,
             at: proposal.at,
@@ -644,9 +675,14 @@ impl Reign {
     }
 }
 
-fn known(held: &Held) -> Known {
-    Known {
-        standing: held.standing.clone(),
-        state: held.state.clone(),
-    }
+/// Returns whether whoever stands there knows more than one does who holds that.
+fn is_more(standing: &Standing, held: Option<&Known>) -> bool {
+    standing.knows_more_than(held.map(|held| &held.standing), held.map(|held| &*held.line))
+}
+
+fn past(known: Known) -> (Line, VecDeque<(RequestId, Revision)>) {
+    (
+        Arc::unwrap_or_clone(known.line),
+        Arc::unwrap_or_clone(known.request_ids),
+    )
 }

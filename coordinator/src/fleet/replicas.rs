@@ -278,6 +278,7 @@ mod tests {
             epoch: Epoch(1),
             revision: Revision(revision),
             digest: String::new(),
+            owner: None,
         }
     }
 

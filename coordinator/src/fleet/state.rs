@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use mobu_fleet::domain::desired::{Change, Command, DesiredState};
 use mobu_fleet::domain::flock::FlockConfig;
-use mobu_fleet::domain::fold::PastChange;
+use mobu_fleet::domain::fold::{Known, PastChange};
 use mobu_fleet::domain::ids::{Epoch, FleetName, InstanceId, Owner, Revision, SessionId};
+use mobu_fleet::domain::line::Line;
 use mobu_fleet::domain::messages::{
     Announcement, Answer, AnswerBody, Ask, CoordinatorReport, LogEntry, Query, ReadEntry, ReplicaOutcome, ReplicaPhase,
     Report, SCHEMA, Source, Standing,
@@ -347,14 +348,26 @@ impl FleetState {
 
     /// Somebody has answered what desired state they know.
     pub fn told(&mut self, answer: Answer, now: Instant) -> Vec<Effect> {
-        let AnswerBody::State { standing, state } = answer.body else {
+        let AnswerBody::State {
+            standing,
+            state,
+            line,
+            request_ids,
+        } = answer.body
+        else {
             return Vec::new();
         };
+        let known = standing.clone().zip(state).map(|(standing, state)| Known {
+            line: Arc::new(line.unwrap_or_else(|| Line::of(&standing))),
+            state: Arc::new(state),
+            request_ids: Arc::new(request_ids),
+            standing,
+        });
         let event = ReignEvent::Told {
             replica: answer.instance_id,
             session: answer.session,
             standing,
-            state,
+            known,
         };
         self.reign(event, now)
     }
@@ -366,24 +379,22 @@ impl FleetState {
 
     /// Another coordinator asks what desired state this one knows.
     pub fn asked(&self, query: &Query) -> Option<Answer> {
-        let Ask::State { above } = &query.ask else { return None };
+        let Ask::State { above, line } = &query.ask else {
+            return None;
+        };
         if self.reign.as_ref().is_some_and(|reign| *reign.owner() == query.owner) {
             return None;
         }
         let known = self.known();
-        let state = known
-            .as_ref()
-            .filter(|known| known.standing.knows_more_than(above.as_ref()));
+        let standing = known.as_ref().map(|known| known.standing.clone());
+        let more = known.filter(|known| known.standing.knows_more_than(above.as_ref(), line.as_ref()));
         Some(Answer {
             schema: SCHEMA,
             instance_id: None,
             session: self.rules.session.clone(),
             part: 0,
             last: true,
-            body: AnswerBody::State {
-                standing: known.as_ref().map(|known| known.standing.clone()),
-                state: state.map(|known| (*known.state).clone()),
-            },
+            body: AnswerBody::state(standing, more.as_ref()),
         })
     }
 
@@ -456,7 +467,7 @@ impl FleetState {
     pub fn shape(&self, now: Instant) -> Shape {
         let known = self.known();
         let standing = known.as_ref().map(|known| known.standing.clone());
-        let is_converged = |known: &super::reign::Known| self.replicas.converged(&known.state, &known.standing, now);
+        let is_converged = |known: &Known| self.replicas.converged(&known.state, &known.standing, now);
         Shape {
             stage: self.reign.as_ref().map_or("offline", Reign::stage),
             states: self.replicas.states(standing.as_ref(), now),
@@ -535,7 +546,7 @@ impl FleetState {
         history.iter().cloned().collect()
     }
 
-    fn known(&self) -> Option<super::reign::Known> {
+    fn known(&self) -> Option<Known> {
         self.reign
             .as_ref()
             .map_or_else(|| self.memory.known.clone(), Reign::known)
@@ -568,10 +579,13 @@ impl FleetState {
             match effect {
                 ReignEffect::TryLock => effects.push(Effect::TryLock),
                 ReignEffect::Append(entry) => effects.push(Effect::Append(entry)),
-                ReignEffect::Ask(above) => effects.push(Effect::AskAll(Query {
+                ReignEffect::Ask(known) => effects.push(Effect::AskAll(Query {
                     schema: SCHEMA,
                     owner: self.owner(),
-                    ask: Ask::State { above },
+                    ask: Ask::State {
+                        above: known.as_ref().map(|known| known.standing.clone()),
+                        line: known.map(|known| Arc::unwrap_or_clone(known.line)),
+                    },
                 })),
                 ReignEffect::Led => {
                     let epoch = self.status(now).epoch;
@@ -665,7 +679,7 @@ impl FleetState {
         let held = self.known().expect("a leader holds a state");
         if let Some(request_id) = &wish.request_id {
             let reign = self.reign.as_ref().expect("a leader has a session");
-            let before = reign.view().request_ids().iter().find(|(known, _)| known == request_id);
+            let before = held.request_ids.iter().find(|(known, _)| known == request_id);
             if let Some((_, revision)) = before {
                 let past = reign.view().history().iter().find(|past| past.revision == *revision);
                 return Ok(match past {

@@ -10,6 +10,7 @@ use crate::domain::desired::{Change, DesiredFlock, DesiredState};
 use crate::domain::events::{Act, Event, NotebookSource};
 use crate::domain::flock::FlockConfig;
 use crate::domain::ids::{Epoch, FlockName, InstanceId, MonkeyName, Owner, RequestId, Revision, SessionId};
+use crate::domain::line::Line;
 use crate::domain::messages::{
     Announcement, Answer, AnswerBody, Ask, CoordinatorReport, EntryKind, FailureCause, Failures, FlockPhase,
     FlockReport, Lateness, LogEntry, LogPart, ProcessFigures, Query, ReplicaOutcome, ReplicaPhase, Report, Request,
@@ -188,6 +189,7 @@ pub(super) fn log_entries() -> Examples {
         digest: None,
         change: None,
         request_ids: VecDeque::new(),
+        line: None,
         by: "coordinator".to_owned(),
         source: Source::Takeover,
         at: at(),
@@ -199,7 +201,8 @@ pub(super) fn log_entries() -> Examples {
         digest: Some(state().digest()),
         state: Some(state()),
         change: Some(Change::Start { flock: flock() }),
-        request_ids: VecDeque::from([(RequestId::new("0198f6a0-8a3c-7c54-a8a5-4f0f6a3c2a11"), REVISION)]),
+        request_ids: request_ids(),
+        line: Some(line()),
         by: "request".to_owned(),
         source: Source::Amqp,
         ..claim.clone()
@@ -231,6 +234,7 @@ pub(super) fn queries() -> Examples {
             "state",
             query(Ask::State {
                 above: Some(standing()),
+                line: Some(line()),
             }),
         ),
         ("flock", query(Ask::Flock { flock: flock() })),
@@ -271,6 +275,8 @@ pub(super) fn answers() -> Examples {
             answer(AnswerBody::State {
                 standing: Some(standing()),
                 state: Some(state()),
+                line: Some(line()),
+                request_ids: request_ids(),
             }),
         ),
         (
@@ -408,7 +414,18 @@ fn standing() -> Standing {
         epoch: Epoch(7),
         revision: REVISION,
         digest: state().digest(),
+        owner: Some(owner()),
     }
+}
+
+fn line() -> Line {
+    let mut line = Line::default();
+    line.add(&standing());
+    line
+}
+
+fn request_ids() -> VecDeque<(RequestId, Revision)> {
+    VecDeque::from([(RequestId::new("0198f6a0-8a3c-7c54-a8a5-4f0f6a3c2a11"), REVISION)])
 }
 
 fn monkey_data() -> MonkeyData {

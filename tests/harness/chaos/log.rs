@@ -92,6 +92,7 @@ impl Reading {
             epoch: entry.epoch,
             revision: state.revision,
             digest: entry.digest.unwrap_or_default(),
+            owner: None,
         };
         ensure!(
             state.digest() == standing.digest,

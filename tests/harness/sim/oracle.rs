@@ -26,10 +26,13 @@ pub(super) struct Oracle {
     pub(super) changes: BTreeMap<(String, u64), Change>,
     /// Every change that ever counted: a client may yet hear of it.
     pub(super) all: Accepted,
-    /// The revision of each request since the log last lost something.
+    /// The revision of each request.
     revisions: BTreeMap<String, u64>,
-    /// How often the log lost something.
-    pub(super) losses: usize,
+    /// The requests that the newest state that counts now knows.
+    requests: BTreeSet<String>,
+    /// Whether the log lost something and does not have it again: until then a repeated request may be carried out a second
+    /// time.
+    pub(super) has_forgotten: bool,
     /// What was wrong with the log itself.
     pub(super) wrong: Option<String>,
 }
@@ -46,10 +49,10 @@ impl Oracle {
     /// The log lost something: what is left is read anew.
     pub(super) fn lose(&mut self, log: &[LogRecord]) {
         self.check_fold();
-        self.losses += 1;
+        self.has_forgotten = true;
         self.entries.clear();
         (self.fence, self.newest) = (None, None);
-        self.revisions.clear();
+        self.requests.clear();
         self.absorb(log);
     }
 
@@ -72,6 +75,7 @@ impl Oracle {
             epoch: entry.epoch,
             revision: state.revision,
             digest: digest.clone(),
+            owner: Some(entry.owner.clone()),
         };
         if let Some((before, _)) = &self.newest
             && before.revision > standing.revision
@@ -84,8 +88,13 @@ impl Oracle {
         for (name, flock) in &state.flocks {
             self.asked.insert((name.as_str().to_owned(), flock.generation.0));
         }
+        self.requests.clear();
         for (request, revision) in &entry.request_ids {
             let request = request.as_str().to_owned();
+            self.requests.insert(request.clone());
+            if self.has_forgotten {
+                self.revisions.remove(&request);
+            }
             let known = *self.revisions.entry(request.clone()).or_insert(revision.0);
             if known != revision.0 {
                 self.wrong = Some(format!("request {request} made revisions {known} and {revision}"));
@@ -102,6 +111,11 @@ impl Oracle {
         let state = Arc::new(state);
         self.counted.insert((state.revision.0, digest), state.clone());
         self.newest = Some((standing, state));
+    }
+
+    /// Returns whether the newest state knows every request that ever counted.
+    pub(super) fn knows_requests(&self) -> bool {
+        self.revisions.keys().all(|request| self.requests.contains(request))
     }
 
     /// Returns the log in lines for people.

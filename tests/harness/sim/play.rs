@@ -188,7 +188,7 @@ impl World {
         }
         for (at, event) in self.script.events.clone() {
             self.wait_until(self.began + at).await?;
-            if matches!(event, Event::LoseNewest(_) | Event::Wipe) {
+            if matches!(event, Event::LoseNewest(_) | Event::LoseUnnoticed(..) | Event::Wipe) {
                 // What is under way in this instant arrives before.
                 for _ in 0..20 {
                     tokio::task::yield_now().await;
@@ -294,13 +294,7 @@ impl World {
             Event::CutAll => self.hub.cut(|_| true),
             Event::Unreachable(role, millis) => {
                 if let Some(index) = self.pick(role) {
-                    let (name, plan) = (self.nodes[index].name.clone(), self.plan.clone());
-                    plan.cut_off(&name);
-                    self.hub.cut(|session| session.starts_with(&name));
-                    drop(self.own.spawn(TaskKind::Expendable, "network", async move {
-                        tokio::time::sleep(Duration::from_millis(millis)).await;
-                        plan.let_back(&name);
-                    }));
+                    self.cut_off(self.nodes[index].name.clone(), millis);
                 }
             }
             Event::Freeze(role, millis, is_noticed) => {
@@ -322,8 +316,9 @@ impl World {
                     }));
                 }
             }
-            Event::LoseNewest(entries) => self.lose(|hub| hub.lose_newest(entries)),
-            Event::Wipe => self.lose(Hub::wipe),
+            Event::LoseNewest(entries) => drop(self.lose(|hub| hub.lose_newest(entries))),
+            Event::Wipe => drop(self.lose(Hub::wipe)),
+            Event::LoseUnnoticed(entries, millis) => self.lose_unnoticed(entries, millis),
             Event::Call(wanted, is_repeated) => {
                 let request = self.request(is_repeated);
                 let leads = |node: &Node| node.fleet.is_some();
@@ -345,6 +340,37 @@ impl World {
         }
     }
 
+    /// Takes the network away from a process for a while.
+    fn cut_off(&self, name: String, millis: u64) {
+        let plan = self.plan.clone();
+        plan.cut_off(&name);
+        self.hub.cut(|session| session.starts_with(&name));
+        drop(self.own.spawn(TaskKind::Expendable, "network", async move {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            plan.let_back(&name);
+        }));
+    }
+
+    /// The log loses something while nobody is there who could say so.
+    fn lose_unnoticed(&mut self, entries: usize, millis: u64) {
+        if !self.lose(|hub| hub.lose_newest(entries)) {
+            return;
+        }
+        let nodes: Vec<(Role, String)> = self.nodes.iter().map(|node| (node.role, node.name.clone())).collect();
+        for (role, name) in nodes {
+            match role {
+                Role::Coordinator(_) => {
+                    self.nodes
+                        .iter_mut()
+                        .filter(|node| node.name == name)
+                        .for_each(Node::kill);
+                    self.start(role);
+                }
+                Role::Replica(_) => self.cut_off(name, millis),
+            }
+        }
+    }
+
     fn request(&mut self, is_repeated: bool) -> String {
         if is_repeated && let Some(last) = self.requests.last() {
             return last.clone();
@@ -358,7 +384,7 @@ impl World {
     ///
     /// A change that nobody alive knows is lost with the log, and nothing can be done about it: design 8 promises what any
     /// coordinator or replica knows. Such a loss is left out; so is one before the last is healed.
-    fn lose(&mut self, how: impl Fn(&Hub)) {
+    fn lose(&mut self, how: impl Fn(&Hub)) -> bool {
         locked(&self.oracle).absorb(&self.hub.log());
         let knows = |node: &&Node| {
             let is_alone = self.nodes_of(node.role).len() == 1;
@@ -376,13 +402,14 @@ impl World {
         let knowers: Vec<String> = self.nodes.iter().filter(knows).map(|node| node.name.clone()).collect();
         if self.knower.is_some() || knowers.is_empty() || !locked(&self.heard).is_empty() {
             self.say("the loss is left out: nobody could heal it");
-            return;
+            return false;
         }
         let chosen = knowers[self.random.usize(0..knowers.len())].clone();
         self.say(&format!("{chosen} knows all"));
         self.knower = Some(chosen);
         how(&self.hub);
         locked(&self.oracle).lose(&self.hub.log());
+        true
     }
 
     fn heal(&mut self) {
@@ -418,6 +445,7 @@ impl World {
         if self.knower.is_some() && self.is_remembered() {
             self.say("the log has again what was accepted");
             self.knower = None;
+            locked(&self.oracle).has_forgotten = false;
         }
         Ok(())
     }
@@ -426,7 +454,7 @@ impl World {
         let oracle = locked(&self.oracle);
         let newest = oracle.newest.as_ref();
         newest.is_some_and(|(standing, state)| {
-            standing.revision >= oracle.all.newest && oracle.all.forgotten(state).is_none()
+            standing.revision >= oracle.all.newest && oracle.all.forgotten(state).is_none() && oracle.knows_requests()
         })
     }
 

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// How many replicas a simulated fleet has.
 pub(super) const REPLICAS: usize = 3;
 
+/// More entries than any log of a simulation has.
+const ALL: usize = 10_000;
+
 /// How many flock names clients use.
 const FLOCKS: usize = 4;
 
@@ -42,6 +45,9 @@ pub enum Event {
     LoseNewest(usize),
     /// The broker loses everything.
     Wipe,
+    /// The broker loses so many of its newest entries, perhaps all, and nobody who knows them is there to be asked: the
+    /// coordinators start anew, and the replicas cannot reach the broker for so many milliseconds.
+    LoseUnnoticed(usize, u64),
     /// A second process with a replica's instance ID is started.
     Second(usize),
     /// A client calls a coordinator; the second time with the same request ID, perhaps.
@@ -115,7 +121,16 @@ impl Script {
         let mut at = Duration::from_millis(random.u64(500..4000));
         let mut events = Vec::new();
         for _ in 0..random.usize(10..40) {
-            events.push((at, event(&mut random, coordinators)));
+            let event = event(&mut random, coordinators);
+            events.push((at, event));
+            if let Event::LoseUnnoticed(entries, _) = event {
+                // The fleet goes on without what was lost, and outgrows it.
+                at += Duration::from_millis(if entries == ALL { 11_000 } else { 3000 });
+                for _ in 0..random.usize(2..8) {
+                    events.push((at, Event::Call(wanted(&mut random), false)));
+                    at += Duration::from_millis(random.u64(50..600));
+                }
+            }
             let pause = if random.u8(0..4) == 0 { 4000 } else { 700 };
             at += Duration::from_millis(random.u64(0..pause));
         }
@@ -158,8 +173,12 @@ fn event(random: &mut fastrand::Rng, coordinators: usize) -> Event {
         74..77 => Event::CutAll,
         77..83 => Event::Unreachable(who, random.u64(100..9000)),
         83..89 => Event::Freeze(who, random.u64(100..9000), random.bool()),
-        89..93 => Event::LoseNewest(random.usize(1..6)),
-        93..95 => Event::Wipe,
+        89..92 => Event::LoseNewest(random.usize(1..6)),
+        92..94 => Event::Wipe,
+        94..96 => match random.u8(0..4) {
+            0 => Event::LoseUnnoticed(ALL, random.u64(11_000..25_000)),
+            _ => Event::LoseUnnoticed(random.usize(1..6), random.u64(3000..12_000)),
+        },
         _ => Event::Second(random.usize(0..REPLICAS)),
     }
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use mobu_fleet::domain::fold::Known;
 use mobu_fleet::domain::ids::{InstanceId, MonkeyName, SessionId};
 use mobu_fleet::domain::messages::{Answer, AnswerBody, Ask, SCHEMA, Wire};
 use mobu_fleet::domain::monkey::MonkeyData;
 use mobu_fleet::link::{Address, LinkError, Message, ReplyAddress, Session};
 
 use super::handle::Flocks;
-use super::state::Acted;
 use crate::monkey::Monkey;
 
 /// Most monkeys in one part of an answer.
@@ -83,16 +83,13 @@ pub(super) struct Listing {
 }
 
 /// Answers a question.
-pub(super) fn answer(ask: Ask, acted: Option<&Acted>, flocks: &Flocks) -> Reply {
+pub(super) fn answer(ask: Ask, acted: Option<&Known>, flocks: &Flocks) -> Reply {
     let herd = |name| flocks.status(name).map(|status| status.monkeys);
     match ask {
-        Ask::State { above } => {
+        Ask::State { above, line } => {
             let standing = acted.map(|acted| acted.standing.clone());
-            let newer = acted.filter(|acted| acted.standing.knows_more_than(above.as_ref()));
-            Reply::One(AnswerBody::State {
-                standing,
-                state: newer.map(|acted| (*acted.state).clone()),
-            })
+            let more = acted.filter(|acted| acted.standing.knows_more_than(above.as_ref(), line.as_ref()));
+            Reply::One(AnswerBody::state(standing, more))
         }
         Ask::Flock { ref flock } | Ask::Monkeys { ref flock } => match herd(flock) {
             None => Reply::One(AnswerBody::NotHere),

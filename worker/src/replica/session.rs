@@ -226,7 +226,10 @@ async fn is_alive(session: &dyn Session, id: &InstanceId) -> bool {
         let query = Query {
             schema: SCHEMA,
             owner: Owner::new(""),
-            ask: Ask::State { above: None },
+            ask: Ask::State {
+                above: None,
+                line: None,
+            },
         };
         let mut message = Message::new(Query::KIND, query.encode());
         message.reply_to = Some(reply_to);

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mobu_fleet::domain::desired::{DesiredFlock, DesiredState};
-use mobu_fleet::domain::fold::{Verdict, View};
+use mobu_fleet::domain::desired::DesiredFlock;
+use mobu_fleet::domain::fold::{Known, Verdict, View};
 use mobu_fleet::domain::ids::{Epoch, FlockName, Revision};
-use mobu_fleet::domain::messages::{Announcement, ReadEntry, ReplicaPhase, Standing};
+use mobu_fleet::domain::messages::{Announcement, ReadEntry, ReplicaPhase};
 use mobu_fleet::domain::reconcile::{ActualFlock, Step, reconcile};
 use mobu_fleet::link::LogStart;
 use mobu_fleet::runtime::clock::Instant;
@@ -71,19 +71,12 @@ pub(super) enum Effect {
     Finish,
 }
 
-/// A state that the replica acts on.
-#[derive(Debug, Clone)]
-pub(super) struct Acted {
-    pub(super) state: Arc<DesiredState>,
-    pub(super) standing: Standing,
-}
-
 /// What the replica knows.
 #[derive(Debug)]
 pub(super) struct ReplicaState {
     name_wait: Duration,
     view: View,
-    acted: Option<Acted>,
+    acted: Option<Known>,
     /// What each flock's task was told last; `None`: to stop.
     told: BTreeMap<FlockName, Option<ActualFlock>>,
     session: Session,
@@ -142,7 +135,7 @@ impl ReplicaState {
     }
 
     /// The state that the replica acts on, if it knows one.
-    pub(super) fn acted(&self) -> Option<&Acted> {
+    pub(super) fn acted(&self) -> Option<&Known> {
         self.acted.as_ref()
     }
 
@@ -403,17 +396,21 @@ impl ReplicaState {
                 .acted
                 .as_ref()
                 .is_none_or(|acted| standing.revision > acted.standing.revision || has(Bug::ApplyOlderRevision));
+            // The log lost what we act on, and has outgrown it. Whoever leads must merge ours first, or it would be forgotten.
+            let is_strange = self
+                .acted
+                .as_ref()
+                .is_some_and(|acted| held.line.holds(&acted.standing) == Some(false));
             // The same state under a later epoch: nothing to do, but we stand there now.
             let is_confirmed = self.acted.as_ref().is_some_and(|acted| {
                 standing.revision == acted.standing.revision
                     && standing.digest == acted.standing.digest
                     && standing.epoch > acted.standing.epoch
             });
-            if is_newer || is_confirmed {
-                self.acted = Some(Acted {
-                    state: held.state.clone(),
-                    standing: standing.clone(),
-                });
+            if is_strange {
+                effects.push(Effect::Report);
+            } else if is_newer || is_confirmed {
+                self.acted = Some(held.known.clone());
                 effects.push(Effect::Report);
             }
         }

@@ -1,8 +1,10 @@
 use std::collections::VecDeque;
 
+use mobu_fleet::domain::desired::DesiredState;
 use mobu_fleet::domain::flock::FlockConfig;
 use mobu_fleet::domain::ids::Owner;
-use mobu_fleet::domain::messages::{EntryHeader, EntryKind, LogEntry, SCHEMA, Source};
+use mobu_fleet::domain::line::Line;
+use mobu_fleet::domain::messages::{EntryHeader, EntryKind, LogEntry, SCHEMA, Source, Standing};
 use serde_json::json;
 
 use super::*;
@@ -82,6 +84,7 @@ fn entry(epoch: u64, owner: u8, state: Option<DesiredState>) -> LogEntry {
         digest: None,
         change: None,
         request_ids: VecDeque::new(),
+        line: None,
         by: "test".to_owned(),
         source: Source::Http,
         at: jiff::Timestamp::UNIX_EPOCH,
@@ -108,6 +111,7 @@ fn announced(epoch: u64, revision: u64, offset: u64) -> ReplicaEvent {
         epoch: Epoch(epoch),
         revision: Revision(revision),
         digest: "d".to_owned(),
+        owner: None,
     };
     ReplicaEvent::Announced(Announcement {
         schema: SCHEMA,
@@ -226,6 +230,33 @@ fn an_emptied_log_changes_nothing_until_the_coordinator_has_healed_it() {
     let healed = bench.on(read(2, entry(2, 0, Some(state(2, &[("a", 1)])))));
     assert_eq!(healed, [], "the flock runs on");
     assert_eq!(bench.state.acted().unwrap().standing.revision, Revision(2));
+}
+
+#[test]
+fn a_state_that_does_not_descend_from_ours_is_left_alone_until_it_was_merged() {
+    let signed = |epoch, owner: u8, state: DesiredState, parents: &[&LogEntry]| {
+        let mut entry = entry(epoch, owner, Some(state));
+        let mut line = Line::default();
+        for parent in parents {
+            let mut view = View::default();
+            view.fold(0, (*parent).clone());
+            line.join(&view.held().unwrap().line);
+        }
+        entry.line = Some(line);
+        entry
+    };
+    let first = signed(1, 1, state(1, &[("a", 1)]), &[]);
+    let lost = signed(1, 1, state(2, &[("a", 1), ("b", 2)]), &[&first]);
+    let grown = signed(2, 2, state(9, &[("a", 9)]), &[&first]);
+    let merged = signed(3, 3, state(10, &[("a", 9), ("b", 2)]), &[&grown, &lost]);
+    let mut bench = Bench::new();
+    bench.on(ReplicaEvent::Opened);
+    bench.on(announced(1, 1, 10));
+    bench.on(read(10, first));
+    bench.on(read(11, lost));
+    assert_eq!(bench.on(read(12, grown)), []);
+    assert_eq!(bench.state.acted().unwrap().standing.revision, Revision(2));
+    assert_eq!(names(&bench.on(read(13, merged))), ["run a 9"], "`b` runs on");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! What becomes of flocks and their monkeys.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use mobu_fleet::domain::desired::Command;
 use mobu_fleet::domain::ids::{MonkeyName, Revision};
+use mobu_fleet::domain::line::Line;
 use mobu_fleet::domain::messages::{AnswerBody, Ask, FlockPhase, ReplicaPhase};
 use mobu_fleet::domain::monkey::MonkeyState;
 use mobu_fleet::runtime::clock;
@@ -267,13 +269,19 @@ async fn queries_are_answered_in_parts() {
     ] {
         assert_eq!(leader.ask("7", ask).await.remove(0).body, AnswerBody::NotHere);
     }
-    let state = leader.ask("7", Ask::State { above: None }).await.remove(0);
+    let ask = Ask::State {
+        above: None,
+        line: None,
+    };
+    let state = leader.ask("7", ask).await.remove(0);
     let standing = leader.standing();
     assert_eq!(
         state.body,
         AnswerBody::State {
             standing: Some(standing.clone()),
-            state: Some(leader.state.clone())
+            state: Some(leader.state.clone()),
+            line: Some(Line::of(&standing)),
+            request_ids: VecDeque::new(),
         }
     );
     let state = leader
@@ -281,17 +289,12 @@ async fn queries_are_answered_in_parts() {
             "7",
             Ask::State {
                 above: Some(standing.clone()),
+                line: None,
             },
         )
         .await
         .remove(0);
-    assert_eq!(
-        state.body,
-        AnswerBody::State {
-            standing: Some(standing),
-            state: None
-        }
-    );
+    assert_eq!(state.body, AnswerBody::state(Some(standing), None));
     let unknown = leader
         .ask_bytes(
             "7",

@@ -76,6 +76,7 @@ impl Leader {
             digest: Some(self.state.digest()).filter(|_| kind == EntryKind::State),
             change: None,
             request_ids: VecDeque::new(),
+            line: None,
             by: "test".to_owned(),
             source: Source::Http,
             at: clock::wall(),
@@ -105,6 +106,7 @@ impl Leader {
             epoch: self.epoch,
             revision: self.state.revision,
             digest: self.state.digest(),
+            owner: Some(Owner::new("leader")),
         }
     }
 

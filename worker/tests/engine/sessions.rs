@@ -68,10 +68,7 @@ fn sign_of_life(process: &Process) -> Message {
         session: SessionId::new("another"),
         part: 0,
         last: true,
-        body: AnswerBody::State {
-            standing: None,
-            state: None,
-        },
+        body: AnswerBody::state(None, None),
     };
     Message::new(Answer::KIND, answer.encode())
 }

@@ -223,13 +223,10 @@ impl Player {
         let flocks = self.flocks();
         let monkeys_of = |flock: &FlockName| flocks.get(flock).map(|flock| self.monkeys(flock));
         let body = match query.ask {
-            Ask::State { above } => {
-                let held = self.seen.held();
-                let news = held.filter(|held| held.standing.knows_more_than(above.as_ref()));
-                Some(AnswerBody::State {
-                    standing: held.map(|held| held.standing.clone()),
-                    state: news.map(|held| (*held.state).clone()),
-                })
+            Ask::State { above, line } => {
+                let held = self.seen.held().map(|held| &held.known);
+                let more = held.filter(|held| held.standing.knows_more_than(above.as_ref(), line.as_ref()));
+                Some(AnswerBody::state(held.map(|held| held.standing.clone()), more))
             }
             Ask::Flock { flock } => monkeys_of(&flock).map(|monkeys| AnswerBody::Flock { monkeys }),
             Ask::Monkeys { flock } => monkeys_of(&flock).map(|monkeys| AnswerBody::Monkeys {
