@@ -21,9 +21,12 @@ pub mod memory;
 pub mod oddities;
 pub mod topology;
 
-/// Largest payload that a link carries, in bytes. RabbitMQ 4 closes the channel above 16 MiB; a state log entry
-/// is to stay far below that, because every replica reads it.
-pub const MAX_PAYLOAD: usize = 4 * 1024 * 1024;
+/// Largest payload that a link carries, in bytes. RabbitMQ 4 closes the channel above 16 MiB.
+pub const MAX_PAYLOAD: usize = 12 * 1024 * 1024;
+
+/// Largest state log entry that a change may lead to, in bytes: every replica reads each of them. What two such states become
+/// when they are brought together after a loss, and what answers say around a state, fits [`MAX_PAYLOAD`] all the same.
+pub const MAX_STATE: usize = 4 * 1024 * 1024;
 
 /// Where answers to a query or a request go: the name of its sender's reply queue.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

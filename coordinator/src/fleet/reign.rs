@@ -13,7 +13,7 @@ use mobu_fleet::domain::fold::{Known, Verdict, View};
 use mobu_fleet::domain::ids::{Epoch, InstanceId, Owner, RequestId, Revision, SessionId};
 use mobu_fleet::domain::line::Line;
 use mobu_fleet::domain::messages::{EntryKind, LogEntry, REQUEST_IDS_KEPT, ReadEntry, SCHEMA, Source, Standing, Wire};
-use mobu_fleet::link::MAX_PAYLOAD;
+use mobu_fleet::link::{MAX_PAYLOAD, MAX_STATE};
 use mobu_fleet::runtime::clock::Instant;
 use mobu_fleet::simulation::{Bug, has};
 
@@ -261,13 +261,16 @@ impl Reign {
     ///
     /// # Errors
     ///
-    /// The size in bytes, if the entry would exceed what a link carries; nothing was changed then.
+    /// The size in bytes, if the entry would exceed [`MAX_STATE`] and the state is not smaller than the present one, which a
+    /// recovery may have made larger; nothing was changed then.
     pub fn propose(&mut self, proposal: Proposal, now: Instant) -> Result<Vec<ReignEffect>, usize> {
         debug_assert!(self.is_free(), "one change at a time");
         let (line, request_ids) = self.past();
         let entry = self.state_entry(proposal, line, request_ids);
         let size = entry.encode().len();
-        if size > MAX_PAYLOAD {
+        let present = || self.view.held().map_or(0, |held| state_size(&held.state));
+        let is_smaller = || entry.state.as_ref().is_some_and(|state| state_size(state) < present());
+        if size > MAX_STATE && (size > MAX_PAYLOAD || !is_smaller()) {
             return Err(size);
         }
         Ok(vec![self.write(entry, false, now)])
@@ -471,6 +474,14 @@ impl Reign {
         };
         let (line, request_ids) = knowledge.map_or_else(Default::default, past);
         let entry = self.state_entry(proposal, line, request_ids);
+        let size = entry.encode().len();
+        if size > MAX_PAYLOAD {
+            // Whatever was left out would be forgotten by the replicas that know it. They run on as they are.
+            return vec![ReignEffect::End(format!(
+                "what replicas and coordinators know would together take {size} bytes, more than the {MAX_PAYLOAD} that the log \
+                 takes; nobody can lead until one that knows another part of it was ended"
+            ))];
+        }
         vec![self.write(entry, true, now)]
     }
 
@@ -680,9 +691,17 @@ fn is_more(standing: &Standing, held: Option<&Known>) -> bool {
     standing.knows_more_than(held.map(|held| &held.standing), held.map(|held| &*held.line))
 }
 
+fn state_size(state: &DesiredState) -> usize {
+    serde_json::to_vec(state).map_or(0, |json| json.len())
+}
+
 fn past(known: Known) -> (Line, VecDeque<(RequestId, Revision)>) {
     (
         Arc::unwrap_or_clone(known.line),
         Arc::unwrap_or_clone(known.request_ids),
     )
 }
+
+#[cfg(test)]
+#[path = "reign_tests.rs"]
+mod tests;

@@ -14,7 +14,7 @@ use mobu_fleet::domain::messages::{
     Report, SCHEMA, Source, Standing,
 };
 use mobu_fleet::domain::users;
-use mobu_fleet::link::{MAX_PAYLOAD, RequestDelivery, SessionHealth};
+use mobu_fleet::link::{MAX_STATE, RequestDelivery, SessionHealth};
 use mobu_fleet::runtime::clock::{Instant, wall};
 use tracing::{info, warn};
 
@@ -643,10 +643,7 @@ impl FleetState {
                             effects.extend(self.carry_out(decided, now));
                         }
                         Err(size) => {
-                            let error = ChangeError::TooLarge {
-                                size,
-                                limit: MAX_PAYLOAD,
-                            };
+                            let error = ChangeError::TooLarge { size, limit: MAX_STATE };
                             effects.push(Effect::Settle {
                                 asker: waiting.asker,
                                 wait,

@@ -1,0 +1,134 @@
+//! What a new leader makes of what it is told. All else about reigns is in the simulation.
+
+use mobu_fleet::domain::desired::Command;
+use mobu_fleet::domain::flock::FlockConfig;
+use serde_json::json;
+
+use super::*;
+
+/// A reign that has claimed an empty log and asks what others know.
+fn asking(now: Instant) -> Reign {
+    let mut reign = Reign::new(ReignRules::default(), Owner::new("us"), Memory::default(), now);
+    let effects = reign.handle(ReignEvent::Lock { held: true }, now);
+    reign.handle(echo(0, &effects), now);
+    reign
+}
+
+/// The entry that was just appended, as it comes back.
+fn echo(offset: u64, effects: &[ReignEffect]) -> ReignEvent {
+    let entry = ReadEntry::Whole(appended(effects).clone());
+    ReignEvent::Record {
+        offset,
+        entry: Box::new(entry),
+    }
+}
+
+fn appended(effects: &[ReignEffect]) -> &LogEntry {
+    match effects {
+        [ReignEffect::Append(entry)] => entry,
+        other => panic!("nothing was appended: {other:?}"),
+    }
+}
+
+fn flock(name: &str, padding: usize) -> Command {
+    let config = json!({
+        "name": name, "count": 1, "user_spec": {"username_prefix": "bot-mobu-x"},
+        "scopes": vec!["x".repeat(1000); padding], "business": {"type": "EmptyLoop"},
+    });
+    Command::Start(Box::new(FlockConfig::parse(&config).unwrap()))
+}
+
+/// What a replica knows that read one state of an owner that nobody else has heard of.
+fn told(owner: &str, name: &str, padding: usize) -> Known {
+    let state = DesiredState::default();
+    let state = state
+        .apply(&flock(name, padding), Timestamp::UNIX_EPOCH)
+        .unwrap()
+        .unwrap()
+        .state;
+    let standing = Standing {
+        epoch: Epoch(1),
+        revision: state.revision,
+        digest: state.digest(),
+        owner: Some(Owner::new(owner)),
+    };
+    Known {
+        line: Arc::new(Line::of(&standing)),
+        request_ids: Arc::new(VecDeque::from([(RequestId::new(owner), state.revision)])),
+        state: Arc::new(state),
+        standing,
+    }
+}
+
+fn tell(reign: &mut Reign, known: Vec<Known>, now: Instant) -> Vec<ReignEffect> {
+    for (number, known) in known.into_iter().enumerate() {
+        let event = ReignEvent::Told {
+            replica: None,
+            session: SessionId::new(number.to_string()),
+            standing: Some(known.standing.clone()),
+            known: Some(known),
+        };
+        assert!(reign.handle(event, now).is_empty());
+    }
+    // Somebody has seen an epoch as high as ours, so it claims a higher one, and asks again.
+    let later = now + ReignRules::default().ask_timeout;
+    reign.handle(ReignEvent::Tick, later)
+}
+
+/// What becomes of a reign that was told this, twice: once for each epoch that it claims.
+fn believed(known: &[Known]) -> (Reign, Vec<ReignEffect>, Instant) {
+    let now = Instant::now();
+    let mut reign = asking(now);
+    let effects = tell(&mut reign, known.to_vec(), now);
+    reign.handle(echo(1, &effects), now);
+    let effects = tell(&mut reign, known.to_vec(), now);
+    (reign, effects, now)
+}
+
+#[test]
+fn what_several_know_is_brought_together_with_its_requests() {
+    let (_, effects, _) = believed(&[told("a", "one", 1), told("b", "two", 1)]);
+    let entry = appended(&effects);
+    let state = entry.state.as_ref().unwrap();
+    assert_eq!((state.flocks.len(), entry.change.clone()), (2, Some(Change::Recover)));
+    let line = entry.line.as_ref().unwrap();
+    for known in [told("a", "one", 1), told("b", "two", 1)] {
+        assert_eq!(line.holds(&known.standing), Some(true));
+    }
+    let requests: BTreeSet<_> = entry.request_ids.iter().map(|(id, _)| id.as_str()).collect();
+    assert_eq!(requests, BTreeSet::from(["a", "b"]));
+}
+
+#[test]
+fn two_full_states_can_be_brought_together_and_then_only_made_smaller() {
+    let (mut reign, effects, now) = believed(&[told("a", "one", 3900), told("b", "two", 3900)]);
+    let entry = appended(&effects).clone();
+    assert!(entry.encode().len() > MAX_STATE);
+    reign.handle(echo(2, &effects), now);
+    let effects = reign.handle(ReignEvent::Confirmed, now);
+    assert!(matches!(effects.as_slice(), [ReignEffect::Led]), "{effects:?}");
+    let proposal = |command: &Command| {
+        let changed = entry.state.as_ref().unwrap().apply(command, Timestamp::UNIX_EPOCH);
+        let changed = changed.unwrap().unwrap();
+        Proposal {
+            state: changed.state,
+            change: changed.change,
+            by: "test".to_owned(),
+            source: Source::Http,
+            request_id: None,
+            at: Timestamp::UNIX_EPOCH,
+        }
+    };
+    assert!(reign.propose(proposal(&flock("three", 1)), now).is_err());
+    assert!(reign.propose(proposal(&Command::StopAll), now).is_ok());
+}
+
+#[test]
+fn what_no_log_can_take_is_not_cut_down() {
+    let lines: Vec<_> = ["a", "b", "c", "d"].map(|name| told(name, name, 3900)).into();
+    let (_, effects, _) = believed(&lines);
+    let [ReignEffect::End(reason)] = effects.as_slice() else {
+        panic!("it goes on: {effects:?}");
+    };
+    assert!(reason.contains("nobody can lead"), "{reason}");
+}
