@@ -122,7 +122,9 @@ mod tests {
 
     fn line(standings: &[Standing]) -> Line {
         let mut line = Line::default();
-        standings.iter().for_each(|standing| line.add(standing));
+        for standing in standings {
+            line.add(standing);
+        }
         line
     }
 

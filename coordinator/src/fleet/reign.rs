@@ -288,7 +288,7 @@ impl Reign {
                 session,
                 standing,
                 known,
-            } => self.told(replica, &session, standing, known, now),
+            } => self.told(replica, &session, standing.as_ref(), known, now),
             ReignEvent::Heard { standing } => self.heard(&standing),
             ReignEvent::Tick => self.tick(now),
         }
@@ -398,11 +398,11 @@ impl Reign {
         &mut self,
         replica: Option<InstanceId>,
         session: &SessionId,
-        standing: Option<Standing>,
+        standing: Option<&Standing>,
         known: Option<Known>,
         now: Instant,
     ) -> Vec<ReignEffect> {
-        if let Some(standing) = &standing {
+        if let Some(standing) = standing {
             self.memory.floor = self.memory.floor.max(standing.epoch);
         }
         let Phase::Asking {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mobu_fleet::domain::desired::{Change, DesiredState};
 use mobu_fleet::domain::ids::{FlockName, InstanceId, Revision};
+use mobu_fleet::domain::line::Line;
 use mobu_fleet::domain::messages::{FlockPhase, ReplicaOutcome, ReplicaPhase, Report, Standing};
 use mobu_fleet::runtime::clock::Instant;
 use serde::Serialize;
@@ -166,7 +167,10 @@ fn acts_on(report: &Report, newest: Option<&Standing>) -> bool {
     let (Some(theirs), Some(newest)) = (&report.standing, newest) else {
         return false;
     };
-    report.phase == ReplicaPhase::Running && theirs.revision >= newest.revision
+    // Another state of the same revision is one that the log has lost.
+    let is_there =
+        theirs.revision > newest.revision || (theirs.revision == newest.revision && theirs.digest == newest.digest);
+    report.phase == ReplicaPhase::Running && is_there
 }
 
 fn is_settled(report: &Report, desired: &DesiredState) -> bool {
@@ -181,12 +185,19 @@ fn is_settled(report: &Report, desired: &DesiredState) -> bool {
 
 /// Returns what one replica has made of a change, by its last report.
 ///
-/// `desired` is the newest state: where it has moved on, the change counts as applied, for nobody waits for it any more.
-pub fn outcome(report: &Report, revision: Revision, change: &Change, desired: &DesiredState) -> ReplicaOutcome {
+/// `desired` is the newest state: where it has moved on, the change counts as applied, for nobody waits for it any more. `line`
+/// is what that state descends from: the same number in a line that the log has lost is another change.
+pub fn outcome(
+    report: &Report,
+    revision: Revision,
+    change: &Change,
+    desired: &DesiredState,
+    line: &Line,
+) -> ReplicaOutcome {
     let acts = report
         .standing
         .as_ref()
-        .is_some_and(|standing| standing.revision >= revision);
+        .is_some_and(|standing| standing.revision >= revision && line.holds(standing) != Some(false));
     if !acts {
         return ReplicaOutcome::Pending;
     }
@@ -266,7 +277,7 @@ fn keep_failures(before: &Report, report: &mut Report) {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use mobu_fleet::domain::ids::{Epoch, SessionId};
+    use mobu_fleet::domain::ids::{Epoch, Owner, SessionId};
     use mobu_fleet::domain::messages::{Failures, FlockReport, ProcessFigures, SCHEMA};
 
     use super::*;
@@ -401,7 +412,8 @@ mod tests {
             flock: "a".parse().unwrap(),
         };
         let mut desired = DesiredState::default();
-        let changed = |report: &Report, desired: &DesiredState| outcome(report, Revision(5), &change, desired);
+        let changed =
+            |report: &Report, desired: &DesiredState| outcome(report, Revision(5), &change, desired, &Line::default());
         let mut report = report("0", 0, 5);
         assert_eq!(
             changed(&report, &desired),
@@ -427,6 +439,19 @@ mod tests {
         assert_eq!(changed(&report, &desired), ReplicaOutcome::Applied);
         report.flocks.insert("a".parse().unwrap(), flock(5, FlockPhase::Failed));
         assert!(matches!(changed(&report, &desired), ReplicaOutcome::Failed { .. }));
+        report
+            .flocks
+            .insert("a".parse().unwrap(), flock(5, FlockPhase::Running));
+        let lost = Standing {
+            owner: Some(Owner::new("replaced")),
+            ..standing(5)
+        };
+        report.standing = Some(lost);
+        assert_eq!(
+            changed(&report, &desired),
+            ReplicaOutcome::Pending,
+            "the same number in another line"
+        );
         report.standing = Some(standing(4));
         assert_eq!(changed(&report, &desired), ReplicaOutcome::Pending);
     }
@@ -442,12 +467,12 @@ mod tests {
             .flocks
             .insert("a".parse().unwrap(), flock(4, FlockPhase::Stopping));
         assert_eq!(
-            outcome(&report, Revision(5), &change, &desired),
+            outcome(&report, Revision(5), &change, &desired, &Line::default()),
             ReplicaOutcome::Pending
         );
         report.flocks.clear();
         assert_eq!(
-            outcome(&report, Revision(5), &change, &desired),
+            outcome(&report, Revision(5), &change, &desired, &Line::default()),
             ReplicaOutcome::Applied
         );
     }

@@ -88,6 +88,8 @@ struct Waiting {
 #[derive(Debug)]
 struct Applying {
     revision: Revision,
+    /// The state that it made, if this process wrote it.
+    standing: Option<Standing>,
     change: Change,
     deadline: Instant,
     asker: Asker,
@@ -150,6 +152,8 @@ pub struct Status {
     pub standing: Option<Standing>,
     /// The same, whole.
     pub desired: Arc<DesiredState>,
+    /// What that state descends from.
+    pub line: Arc<Line>,
     /// The last accepted changes, oldest first.
     pub history: Vec<PastChange>,
     /// Every replica heard of.
@@ -203,7 +207,7 @@ impl Status {
             .map(|(id, replica)| {
                 (
                     id.clone(),
-                    outcome(&replica.report, past.revision, &past.change, &self.desired),
+                    outcome(&replica.report, past.revision, &past.change, &self.desired, &self.line),
                 )
             })
             .collect()
@@ -498,6 +502,7 @@ impl FleetState {
     pub fn status(&self, now: Instant) -> Status {
         let known = self.known();
         let standing = known.as_ref().map(|known| known.standing.clone());
+        let line = known.as_ref().map(|known| known.line.clone()).unwrap_or_default();
         let desired = known.map_or_else(Arc::default, |known| known.state);
         let converged = standing
             .as_ref()
@@ -516,6 +521,7 @@ impl FleetState {
             states: self.replicas.states(standing.as_ref(), now),
             standing,
             desired,
+            line,
             history: self.history(),
             replicas: self.replicas.clone(),
             peers: self.peers.clone(),
@@ -712,7 +718,9 @@ impl FleetState {
     }
 
     fn outcome(&self, revision: Revision, change: Option<Change>, desired: &DesiredState, now: Instant) -> Outcome {
-        let newest = self.known().map(|known| known.standing);
+        let known = self.known();
+        let line = known.as_ref().map(|known| known.line.clone()).unwrap_or_default();
+        let newest = known.map(|known| known.standing);
         let replicas = match &change {
             None => BTreeMap::new(),
             Some(change) => {
@@ -725,7 +733,7 @@ impl FleetState {
                         continue;
                     }
                     let made = heard.map_or(ReplicaOutcome::Pending, |heard| {
-                        outcome(&heard.report, revision, change, desired)
+                        outcome(&heard.report, revision, change, desired, &line)
                     });
                     replicas.insert(id, made);
                 }
@@ -763,11 +771,11 @@ impl FleetState {
                     result: Ok(outcome),
                 }];
                 if let Some(asker) = applied.filter(|_| wish.wait) {
-                    effects.extend(self.wait(revision, change, asker, now));
+                    effects.extend(self.wait(revision, Some(held.standing), change, asker, now));
                 }
                 effects
             }
-            asker if wish.wait => self.wait(revision, change, asker, now),
+            asker if wish.wait => self.wait(revision, Some(held.standing), change, asker, now),
             asker => {
                 let outcome = self.outcome(revision, Some(change), &held.state, now);
                 vec![Effect::Settle {
@@ -793,11 +801,11 @@ impl FleetState {
                     result: Ok(unchanged),
                 }];
                 if let Some(asker) = applied {
-                    effects.extend(self.wait(revision, change, asker, now));
+                    effects.extend(self.wait(revision, None, change, asker, now));
                 }
                 effects
             }
-            asker if wish.wait => self.wait(revision, change, asker, now),
+            asker if wish.wait => self.wait(revision, None, change, asker, now),
             asker => vec![Effect::Settle {
                 asker,
                 wait: false,
@@ -806,7 +814,14 @@ impl FleetState {
         }
     }
 
-    fn wait(&mut self, revision: Revision, change: Change, asker: Asker, now: Instant) -> Vec<Effect> {
+    fn wait(
+        &mut self,
+        revision: Revision,
+        standing: Option<Standing>,
+        change: Change,
+        asker: Asker,
+        now: Instant,
+    ) -> Vec<Effect> {
         let patience = if self.applying.len() < MOST_WAITERS && !self.is_draining {
             self.rules.apply_timeout
         } else {
@@ -814,6 +829,7 @@ impl FleetState {
         };
         self.applying.push(Applying {
             revision,
+            standing,
             change,
             deadline: now + patience,
             asker,
@@ -829,7 +845,15 @@ impl FleetState {
         let Some(known) = self.known() else { return Vec::new() };
         let mut effects = Vec::new();
         for mut applying in std::mem::take(&mut self.applying) {
-            let outcome = self.outcome(applying.revision, Some(applying.change.clone()), &known.state, now);
+            let mut outcome = self.outcome(applying.revision, Some(applying.change.clone()), &known.state, now);
+            let made = applying.standing.as_ref();
+            if made.is_some_and(|made| known.line.holds(made) == Some(false)) {
+                // The log has lost it. Whoever knows it tells the leader; until then nobody has applied it.
+                outcome
+                    .replicas
+                    .values_mut()
+                    .for_each(|made| *made = ReplicaOutcome::Pending);
+            }
             if outcome.is_settled() || applying.deadline <= now {
                 effects.push(Effect::Settle {
                     asker: applying.asker,
