@@ -24,6 +24,11 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// How long a reader may be silent while the coordinator announces more than it has read.
 const STUCK: Duration = Duration::from_secs(5);
 
+/// First and longest pause before a flock whose task has crashed again is started again.
+const CRASHED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How long a flock must have run so that its last crash does not count any more.
+const SOUND: Duration = Duration::from_secs(120);
+
 /// What happened.
 #[derive(Debug)]
 pub(super) enum ReplicaEvent {
@@ -79,6 +84,8 @@ pub(super) struct ReplicaState {
     acted: Option<Known>,
     /// What each flock's task was told last; `None`: to stop.
     told: BTreeMap<FlockName, Option<ActualFlock>>,
+    /// Flocks whose task ended although they were to run.
+    crashed: BTreeMap<FlockName, Crashes>,
     session: Session,
     has_run: bool,
     /// Whether the log was read to its end at least once.
@@ -90,6 +97,15 @@ pub(super) struct ReplicaState {
     /// The announced offset at which the session began to read.
     began_at: Option<u64>,
     is_draining: bool,
+}
+
+/// How often a flock's task ended although it was to run.
+#[derive(Debug, Clone, Copy)]
+struct Crashes {
+    count: u32,
+    last: Instant,
+    /// When it is started again; until then it has no task.
+    due: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +140,7 @@ impl ReplicaState {
             view: View::default(),
             acted: None,
             told: BTreeMap::new(),
+            crashed: BTreeMap::new(),
             session: Session::Closed,
             has_run: false,
             was_caught_up: false,
@@ -168,7 +185,8 @@ impl ReplicaState {
             _ => None,
         };
         let stuck = self.ahead.filter(|_| self.is_reading()).map(|(_, since)| since + STUCK);
-        session.into_iter().chain(stuck).min()
+        let due = self.crashed.values().filter_map(|crashes| crashes.due);
+        session.into_iter().chain(stuck).chain(due).min()
     }
 
     /// Applies one event; returns what must now be done, in order.
@@ -188,7 +206,7 @@ impl ReplicaState {
                 Vec::new()
             }
             ReplicaEvent::Read(offset, entry) => self.read(offset, *entry, now),
-            ReplicaEvent::FlockEnded(name) => self.flock_ended(&name),
+            ReplicaEvent::FlockEnded(name) => self.flock_ended(&name, now),
             ReplicaEvent::Tick => self.tick(now),
             ReplicaEvent::Drain => {
                 self.is_draining = true;
@@ -299,7 +317,7 @@ impl ReplicaState {
         }
     }
 
-    fn flock_ended(&mut self, name: &FlockName) -> Vec<Effect> {
+    fn flock_ended(&mut self, name: &FlockName, now: Instant) -> Vec<Effect> {
         let mut effects = vec![Effect::Report];
         match self.told.get(name) {
             Some(None) => {
@@ -307,10 +325,9 @@ impl ReplicaState {
             }
             // It was told to run again in the moment in which it ended, or it crashed.
             Some(Some(_)) => {
-                let wanted = self.acted.as_ref().and_then(|acted| acted.state.flocks.get(name));
-                match wanted {
-                    Some(flock) => effects.push(Effect::Run(name.clone(), Arc::new(flock.clone()))),
-                    None => drop(self.told.remove(name)),
+                let pause = self.crash(name, now);
+                if pause.is_zero() {
+                    effects.extend(self.run_again(name));
                 }
             }
             None => {}
@@ -321,7 +338,70 @@ impl ReplicaState {
         effects
     }
 
+    /// Takes note that a flock ended by itself; returns how long to leave it alone. The first time it may have been told to
+    /// run again just as it ended, so it does at once.
+    fn crash(&mut self, name: &FlockName, now: Instant) -> Duration {
+        self.crashed.retain(|_, crashes| now < crashes.last + SOUND);
+        let crashes = self.crashed.entry(name.clone()).or_insert(Crashes {
+            count: 0,
+            last: now,
+            due: None,
+        });
+        let pause = match crashes.count {
+            0 => Duration::ZERO,
+            count => CRASHED.0.saturating_mul(2_u32.saturating_pow(count - 1)).min(CRASHED.1),
+        };
+        *crashes = Crashes {
+            count: crashes.count.saturating_add(1),
+            last: now + pause,
+            due: (!pause.is_zero()).then(|| now + pause),
+        };
+        pause
+    }
+
+    fn run_again(&mut self, name: &FlockName) -> Option<Effect> {
+        let wanted = self.acted.as_ref().and_then(|acted| acted.state.flocks.get(name));
+        if wanted.is_none() {
+            self.told.remove(name);
+        }
+        wanted.map(|flock| Effect::Run(name.clone(), Arc::new(flock.clone())))
+    }
+
+    /// Starts what was left alone for long enough.
+    fn run_due(&mut self, now: Instant) -> Vec<Effect> {
+        let due = self.crashed.iter_mut();
+        let due = due.filter(|(_, crashes)| crashes.due.is_some_and(|due| due <= now));
+        let names: Vec<FlockName> = due
+            .map(|(name, crashes)| {
+                crashes.due = None;
+                name.clone()
+            })
+            .collect();
+        let wanted = names
+            .iter()
+            .filter(|name| matches!(self.told.get(*name), Some(Some(_))));
+        let wanted: Vec<FlockName> = wanted.cloned().collect();
+        wanted.iter().filter_map(|name| self.run_again(name)).collect()
+    }
+
+    /// Has a flock stopped; one that is left alone after a crash has no task that could say that it has ended.
+    fn stop(&mut self, name: &FlockName) -> Option<Effect> {
+        let crashes = self.crashed.get_mut(name);
+        if crashes.is_some_and(|crashes| crashes.due.take().is_some()) {
+            self.told.remove(name);
+            return None;
+        }
+        self.told.insert(name.clone(), None);
+        Some(Effect::Stop(name.clone()))
+    }
+
     fn tick(&mut self, now: Instant) -> Vec<Effect> {
+        let mut effects = self.run_due(now);
+        effects.extend(self.tick_session(now));
+        effects
+    }
+
+    fn tick_session(&mut self, now: Instant) -> Vec<Effect> {
         if self.is_reading() && self.ahead.is_some_and(|(_, since)| now >= since + STUCK) {
             return vec![self.end_session("the coordinator announces more than the log's reader delivers")];
         }
@@ -424,10 +504,7 @@ impl ReplicaState {
             .collect();
         for step in reconcile(&acted.state, &actual) {
             match step {
-                Step::Stop(name) => {
-                    self.told.insert(name.clone(), None);
-                    effects.push(Effect::Stop(name));
-                }
+                Step::Stop(name) => effects.extend(self.stop(&name)),
                 Step::Start(name) | Step::Restart(name) | Step::Refresh(name) => {
                     let flock = &acted.state.flocks[&name];
                     let told = ActualFlock {
@@ -435,6 +512,10 @@ impl ReplicaState {
                         refresh_generation: flock.refresh_generation,
                     };
                     self.told.insert(name.clone(), Some(told));
+                    if let Some(crashes) = self.crashed.get_mut(&name) {
+                        // A new wish is a new try.
+                        crashes.due = None;
+                    }
                     effects.push(Effect::Run(name, Arc::new(flock.clone())));
                 }
             }
@@ -443,13 +524,9 @@ impl ReplicaState {
     }
 
     fn stop_all(&mut self) -> Vec<Effect> {
-        let running = self.told.iter_mut().filter(|(_, told)| told.is_some());
-        running
-            .map(|(name, told)| {
-                *told = None;
-                Effect::Stop(name.clone())
-            })
-            .collect()
+        let running = self.told.iter().filter(|(_, told)| told.is_some());
+        let running: Vec<FlockName> = running.map(|(name, _)| name.clone()).collect();
+        running.iter().filter_map(|name| self.stop(name)).collect()
     }
 }
 

@@ -260,6 +260,29 @@ fn a_state_that_does_not_descend_from_ours_is_left_alone_until_it_was_merged() {
 }
 
 #[test]
+fn a_flock_that_crashes_again_and_again_is_left_alone_for_longer_and_longer() {
+    let mut bench = Bench::running();
+    let ended = || ReplicaEvent::FlockEnded("a".parse().unwrap());
+    assert_eq!(names(&bench.on(ended())), ["run a 1"]);
+    for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
+        assert_eq!(bench.on(ended()), []);
+        assert_eq!(bench.state.deadline(), Some(bench.now + Duration::from_secs(pause)));
+        assert_eq!(names(&bench.after(pause)), ["run a 1"]);
+    }
+    bench.on(ended());
+    let effects = bench.on(read(11, entry(1, 1, Some(state(2, &[("a", 2)])))));
+    assert_eq!(names(&effects), ["run a 2"], "a new generation is a new try");
+    bench.on(ended());
+    assert_eq!(
+        bench.on(read(12, entry(1, 1, Some(state(3, &[]))))),
+        [],
+        "nothing is left to stop"
+    );
+    assert_eq!(bench.state.deadline(), None);
+    assert_eq!(bench.on(ReplicaEvent::Drain), [Effect::Finish]);
+}
+
+#[test]
 fn a_reader_that_is_stuck_ends_the_session() {
     let mut bench = Bench::running();
     assert_eq!(bench.state.deadline(), None);
