@@ -5,12 +5,13 @@ mod metrics;
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -48,11 +49,27 @@ impl Admin {
 
     fn router(self) -> Router {
         Router::new()
+            .route("/", get(index))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz))
             .route("/metrics", get(figures))
             .with_state(self)
     }
+}
+
+/// Says who this is.
+async fn index(State(admin): State<Admin>) -> impl IntoResponse {
+    let status = admin.handle.status.borrow();
+    let ready = status.ready();
+    Json(json!({
+        "name": "mobu-worker",
+        "version": env!("CARGO_PKG_VERSION"),
+        "instance_id": admin.handle.instance_id(),
+        "session": admin.handle.session(),
+        "ready": ready.is_ok(),
+        "reason": ready.err(),
+        "revision": status.standing.as_ref().map(|standing| standing.revision),
+    }))
 }
 
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {

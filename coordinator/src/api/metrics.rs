@@ -257,7 +257,11 @@ fn flocks(page: &mut Page, status: &Status) {
         "counter",
         "Iterations by outcome, since the flock was started.",
     );
-    for (flock, _, successes, failures) in &sums {
+    for (flock, monkeys, successes, failures) in &sums {
+        if monkeys.is_empty() && *successes + *failures == 0 {
+            // No replica says anything of it, which is not the same as none.
+            continue;
+        }
         let business = flock.config.business.kind().as_str();
         for (outcome, number) in [("success", successes), ("failure", failures)] {
             let labels = [

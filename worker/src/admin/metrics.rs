@@ -30,13 +30,14 @@ impl Admin {
             "Whether the worker has a session with the broker.",
             is_connected,
         );
-        let revision = status.standing.as_ref().map_or(0, |standing| standing.revision.0);
-        text.one(
-            "mobu_worker_revision",
-            "gauge",
-            "Newest revision that the worker acts on.",
-            revision,
-        );
+        if let Some(standing) = &status.standing {
+            text.one(
+                "mobu_worker_revision",
+                "gauge",
+                "Newest revision that the worker acts on.",
+                standing.revision,
+            );
+        }
         let dropped = status.dropped_messages;
         text.one(
             "mobu_worker_dropped_messages_total",

@@ -20,6 +20,12 @@ async fn health_and_metrics_tell_how_a_worker_is() {
     leader.start(&idlers("a", 2)).await;
     leader.until_phase("a", FlockPhase::Running).await;
     assert_eq!(get("/readyz").await, (200, "ready\n".to_owned()));
+    let (_, index) = get("/").await;
+    let index: serde_json::Value = serde_json::from_str(&index).unwrap();
+    assert_eq!(
+        (&index["instance_id"], &index["ready"], &index["revision"]),
+        (&"0".into(), &true.into(), &1.into())
+    );
     let (_, metrics) = get("/metrics").await;
     for line in [
         "mobu_worker_ready 1",
