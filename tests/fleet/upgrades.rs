@@ -249,7 +249,8 @@ async fn replace_all(fleet: &mut ProcessFleet, folder: Option<PathBuf>, step: &s
 async fn a_fleet_goes_to_this_version_and_back_while_it_works() -> Result<()> {
     let Some(previous) = std::env::var_os(PREVIOUS_VARIABLE).filter(|folder| !folder.is_empty()) else {
         // The runner says so as well, where it is seen.
-        return tell("NOT CHECKED: mixed versions. tests/previous builds the version before.");
+        tell("NOT CHECKED: mixed versions. tests/previous builds the version before.");
+        return Ok(());
     };
     let previous = Some(PathBuf::from(previous));
     let mut fleet = ProcessFleet::prepare(shared_broker(), unique_fleet(), 3, "tokens: local\n")?;
@@ -270,7 +271,6 @@ async fn a_fleet_goes_to_this_version_and_back_while_it_works() -> Result<()> {
 }
 
 #[expect(clippy::print_stderr, reason = "a check that is left out must be seen")]
-fn tell(what: &str) -> Result<()> {
+fn tell(what: &str) {
     eprintln!("{what}");
-    Ok(())
 }
