@@ -448,10 +448,11 @@ impl FleetState {
     /// session lasts, the log loses nothing. So nobody need wait for a leader that just died.
     fn peers_to_ask(&self) -> BTreeSet<SessionId> {
         let held = self.reign.as_ref().and_then(|reign| reign.view().held());
+        let line = held.map(|held| &*held.line);
         let held = held.map(|held| &held.standing);
         let may_know_more = |peer: &Peer| {
             let standing = peer.report.standing.as_ref();
-            peer.heard_at < self.began || standing.is_some_and(|standing| standing.knows_more_than(held))
+            peer.heard_at < self.began || standing.is_some_and(|standing| standing.knows_more_than(held, line))
         };
         let peers = self.peers.iter().filter(|(_, peer)| may_know_more(peer));
         peers.map(|(session, _)| session.clone()).collect()
