@@ -26,7 +26,7 @@ pub enum Kind {
     Dachs,
     /// Git LFS: facts `write` and `read`, URLs; `tokens`, passwords of `gituser`; `storage`, a folder.
     Giftless,
-    /// `JupyterHub` with `JupyterLab`: facts `port`; `token`, for its API; `home`, the folder of all homes.
+    /// `JupyterHub` with `JupyterLab`: facts `port`; `host`, the name it goes by; `token`, for its API; `home`, the folder of all homes.
     JupyterHub,
 }
 

@@ -5,5 +5,6 @@
 
 mod dachs;
 mod giftless;
+mod jupyterhub;
 mod support;
 mod web;
