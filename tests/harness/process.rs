@@ -113,6 +113,11 @@ impl Process {
         &self.log
     }
 
+    /// Its process ID, unless it has ended and that was noticed.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Ends it at once, as the system would that is out of memory.
     pub async fn kill(&mut self) -> Result<()> {
         self.child.kill().await?;
