@@ -37,6 +37,7 @@ impl CoordinatorConfig {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             reign: ReignRules {
                 replica_count: config.replica_count,
+                silence: config.announce_interval * 3,
                 ..ReignRules::default()
             },
             report_interval: config.report_interval,

@@ -29,6 +29,9 @@ const QUEUE_KEPT: usize = 10_000;
 /// How many bytes of payload the log keeps; as on the broker.
 const LOG_BYTES: usize = 64 * 1024 * 1024;
 
+/// A session that there never is.
+const NOBODY: u64 = 0;
+
 /// What the simulation may do to messages; the real hub does nothing.
 pub trait Faults: Send + Sync {
     /// Decides what becomes of a soft message (broadcasts, reports, answers, direct messages): the delays after which a
@@ -179,6 +182,23 @@ impl Hub {
         for id in ids {
             self.end(id, "the connection was cut");
         }
+    }
+
+    /// Ends the session that holds the lock, and keeps the lock taken, as a cluster does that waits for a dead node to come back.
+    /// Returns whether anybody held it.
+    pub fn strand_lock(&self) -> bool {
+        let Some(holder) = self.lock().leader.replace(NOBODY) else {
+            self.free_lock();
+            return false;
+        };
+        self.end(holder, "the node of the broker died");
+        true
+    }
+
+    /// Gives a lock free that [`Self::strand_lock`] keeps.
+    pub fn free_lock(&self) {
+        let mut state = self.lock();
+        state.leader = state.leader.filter(|holder| *holder != NOBODY);
     }
 
     /// Removes the newest `entries` of the log, as a broker may that lost power; all sessions end.

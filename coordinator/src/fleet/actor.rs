@@ -256,7 +256,7 @@ impl Actor {
                 }
             },
             Arrival::Report(message) => self.report(message, at),
-            Arrival::Broadcast(message) => self.broadcast(message),
+            Arrival::Broadcast(message) => self.broadcast(message, at),
             Arrival::Reply(message) => self.reply(message, at),
             Arrival::Request(delivery) => self.request(delivery, at),
             Arrival::Ended(reason) => vec![Effect::End(reason)],
@@ -272,9 +272,10 @@ impl Actor {
         decoded.unwrap_or_else(|error| self.dead(message, "the reports", &error))
     }
 
-    fn broadcast(&mut self, message: Message) -> Vec<Effect> {
+    fn broadcast(&mut self, message: Message, at: Instant) -> Vec<Effect> {
         if message.kind == Announcement::KIND {
-            // Replicas need those; a coordinator believes the log alone.
+            // What it says is for replicas, a coordinator believes the log alone; but somebody leads.
+            self.state.heard_leader(at);
             return Vec::new();
         }
         match Query::decode(&message.kind, &message.payload) {

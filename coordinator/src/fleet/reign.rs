@@ -16,6 +16,7 @@ use mobu_fleet::domain::messages::{EntryKind, LogEntry, REQUEST_IDS_KEPT, ReadEn
 use mobu_fleet::link::{MAX_PAYLOAD, MAX_STATE};
 use mobu_fleet::runtime::clock::Instant;
 use mobu_fleet::simulation::{Bug, has};
+use tracing::warn;
 
 /// The times that a reign keeps to.
 #[derive(Debug, Clone)]
@@ -27,6 +28,9 @@ pub struct ReignRules {
     pub quiet: Duration,
     /// How long to wait between two tries to take the lock.
     pub lock_interval: Duration,
+    /// How long nothing must be heard of a leader until somebody claims although the lock is held. Up to a third is added, so that
+    /// several do not claim at once.
+    pub silence: Duration,
     /// How long an appended entry may take to come back.
     pub operation_timeout: Duration,
     /// How long to wait for replicas and standbys that do not answer, if the log holds a state.
@@ -43,6 +47,7 @@ impl Default for ReignRules {
             replica_count: 1,
             quiet: Duration::from_millis(200),
             lock_interval: Duration::from_millis(250),
+            silence: Duration::from_secs(6),
             operation_timeout: Duration::from_secs(5),
             ask_timeout: Duration::from_secs(2),
             genesis_timeout: Duration::from_secs(10),
@@ -53,6 +58,9 @@ impl Default for ReignRules {
 
 /// How often the question what others know is repeated while answers are missing.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How often a leader asks for a lock that it has not.
+const LOCK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What a coordinator remembers from one session to the next.
 #[derive(Debug, Clone, Default)]
@@ -98,6 +106,10 @@ pub enum ReignEvent {
         /// Where.
         standing: Standing,
     },
+    /// Somebody says that they lead.
+    HeardLeader,
+    /// What this coordinator said itself has come back: messages arrive, so silence means something.
+    HeardSelf,
     /// Time has passed.
     Tick,
 }
@@ -173,6 +185,14 @@ pub struct Reign {
     others: BTreeSet<SessionId>,
     view: View,
     last_record: Instant,
+    /// Whether this session was given the lock.
+    has_lock: bool,
+    /// When it asked for the lock while it led without.
+    asked_as_leader: Option<Instant>,
+    /// Until when somebody may lead although nothing is heard of them.
+    silent_until: Instant,
+    /// When this coordinator last heard itself.
+    heard_self: Option<Instant>,
     epoch: Epoch,
     seq: u64,
     phase: Phase,
@@ -181,20 +201,26 @@ pub struct Reign {
 impl Reign {
     /// Begins to read the log from its first entry. `owner` must be new for every session.
     pub fn new(rules: ReignRules, owner: Owner, memory: Memory, now: Instant) -> Self {
-        Self {
+        let mut reign = Self {
             rules,
             owner,
             memory,
             others: BTreeSet::new(),
             view: View::default(),
             last_record: now,
+            has_lock: false,
+            asked_as_leader: None,
+            silent_until: now,
+            heard_self: None,
             epoch: Epoch(0),
             seq: 0,
             phase: Phase::Reading {
                 asked: None,
                 waiting: false,
             },
-        }
+        };
+        reign.somebody_may_lead(Duration::ZERO, now);
+        reign
     }
 
     /// Whether changes are accepted in this session: it leads, perhaps with a change under way.
@@ -290,6 +316,14 @@ impl Reign {
                 known,
             } => self.told(replica, &session, standing.as_ref(), known, now),
             ReignEvent::Heard { standing } => self.heard(&standing),
+            ReignEvent::HeardLeader => {
+                self.somebody_may_lead(Duration::ZERO, now);
+                Vec::new()
+            }
+            ReignEvent::HeardSelf => {
+                self.heard_self = Some(now);
+                Vec::new()
+            }
             ReignEvent::Tick => self.tick(now),
         }
     }
@@ -300,6 +334,12 @@ impl Reign {
             ReadEntry::Whole(entry) => (entry.owner == self.owner, entry.seq, Some(entry.kind)),
             ReadEntry::Unreadable { .. } => (false, 0, None),
         };
+        // Whoever has claimed announces nothing before they have asked everybody.
+        let until_it_leads = match kind {
+            Some(EntryKind::Claim) => self.rules.genesis_timeout + self.rules.operation_timeout,
+            _ => Duration::ZERO,
+        };
+        self.somebody_may_lead(until_it_leads, now);
         if let (Phase::Claiming { deadline }, false) = (&mut self.phase, ours) {
             // A slow reader took a pause of the log for its end. One's own claim comes behind all this.
             *deadline = now + self.rules.operation_timeout;
@@ -341,17 +381,36 @@ impl Reign {
     }
 
     fn lock(&mut self, held: bool, now: Instant) -> Vec<ReignEffect> {
+        self.has_lock = held;
         let Phase::Reading { waiting, .. } = &mut self.phase else {
             return Vec::new();
         };
         *waiting = !held;
-        if let (Some(revision), true) = (self.view.unreadable(), held) {
+        if held { self.take_over(now) } else { Vec::new() }
+    }
+
+    fn take_over(&mut self, now: Instant) -> Vec<ReignEffect> {
+        if let Some(revision) = self.view.unreadable() {
             // To lead from an older state would take back what a newer version accepted.
             return vec![ReignEffect::End(format!(
                 "revision {revision} was written by a newer version than this one, which cannot lead from it"
             ))];
         }
-        if held { vec![self.claim(now)] } else { Vec::new() }
+        vec![self.claim(now)]
+    }
+
+    /// Begins to wait for a word of a leader, `longer` than usual.
+    fn somebody_may_lead(&mut self, longer: Duration, now: Instant) {
+        // A name is random, so it serves to spread those who wait.
+        let name = self.owner.as_str().bytes();
+        let spread = u32::from(name.fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte)));
+        let silence = self.rules.silence + self.rules.silence * spread / (3 * 256);
+        self.silent_until = self.silent_until.max(now + silence + longer);
+    }
+
+    /// Whether the lock is held by somebody who does not lead: on a cluster, the broker may keep a lock whose session is long dead.
+    fn is_deserted(&self) -> bool {
+        self.heard_self.is_some_and(|heard| heard >= self.silent_until)
     }
 
     fn claim(&mut self, now: Instant) -> ReignEffect {
@@ -579,7 +638,13 @@ impl Reign {
     }
 
     fn tick(&mut self, now: Instant) -> Vec<ReignEffect> {
+        let is_deserted = self.is_deserted();
         match &mut self.phase {
+            Phase::Reading { waiting: true, .. } if is_deserted => {
+                // The fold decides, not the lock: a leader that lives after all sees the claim and steps down.
+                warn!("somebody holds the lock and nobody leads: this coordinator takes over without the lock");
+                self.take_over(now)
+            }
             Phase::Reading { asked, .. } => {
                 let quiet = now.saturating_duration_since(self.last_record) >= self.rules.quiet;
                 let due = asked.is_none_or(|asked| now.saturating_duration_since(asked) >= self.rules.lock_interval);
@@ -601,6 +666,16 @@ impl Reign {
             }
             Phase::Leading { written } if now.saturating_duration_since(*written) >= self.rules.rewrite_interval => {
                 self.rewrite(now)
+            }
+            Phase::Leading { .. }
+                if !self.has_lock
+                    && self
+                        .asked_as_leader
+                        .is_none_or(|asked| now.saturating_duration_since(asked) >= LOCK_AGAIN) =>
+            {
+                // Whoever else got it would take over at once.
+                self.asked_as_leader = Some(now);
+                vec![ReignEffect::TryLock]
             }
             Phase::Claiming { .. } | Phase::Writing { .. } | Phase::Asking { .. } | Phase::Leading { .. } => Vec::new(),
         }

@@ -132,3 +132,77 @@ fn what_no_log_can_take_is_not_cut_down() {
     };
     assert!(reason.contains("nobody can lead"), "{reason}");
 }
+
+/// A reign that was refused the lock, and when.
+fn standby() -> (Reign, Instant) {
+    let now = Instant::now();
+    let mut reign = Reign::new(ReignRules::default(), Owner::new("us"), Memory::default(), now);
+    assert!(reign.handle(ReignEvent::Lock { held: false }, now).is_empty());
+    (reign, now)
+}
+
+/// What it does, every second for so many, while it hears itself and perhaps a leader.
+fn wait(reign: &mut Reign, from: Instant, seconds: u64, hears_leader: bool) -> (Vec<ReignEffect>, Instant) {
+    for second in 1..=seconds {
+        let now = from + Duration::from_secs(second);
+        reign.handle(ReignEvent::HeardSelf, now);
+        if hears_leader {
+            reign.handle(ReignEvent::HeardLeader, now);
+        }
+        let mut effects = reign.handle(ReignEvent::Tick, now);
+        effects.retain(|effect| !matches!(effect, ReignEffect::TryLock));
+        if !effects.is_empty() {
+            return (effects, now);
+        }
+    }
+    (Vec::new(), from + Duration::from_secs(seconds))
+}
+
+#[test]
+fn a_lock_that_a_dead_leader_left_keeps_nobody_from_leading() {
+    let (mut reign, now) = standby();
+    let (effects, claimed) = wait(&mut reign, now, 60, false);
+    assert_eq!(appended(&effects).kind, EntryKind::Claim);
+    assert!(
+        claimed - now >= ReignRules::default().silence,
+        "a leader has time to say something"
+    );
+    reign.handle(echo(0, &effects), claimed);
+    let effects = reign.handle(ReignEvent::Tick, claimed + ReignRules::default().genesis_timeout);
+    reign.handle(echo(1, &effects), claimed);
+    let effects = reign.handle(ReignEvent::Confirmed, claimed);
+    assert!(matches!(effects.as_slice(), [ReignEffect::Led]), "{effects:?}");
+
+    // It asks for the lock from time to time, until it has it.
+    let effects = reign.handle(ReignEvent::Tick, claimed);
+    assert!(matches!(effects.as_slice(), [ReignEffect::TryLock]), "{effects:?}");
+    reign.handle(ReignEvent::Lock { held: false }, claimed);
+    assert!(reign.handle(ReignEvent::Tick, claimed).is_empty() && reign.is_leading());
+    let effects = reign.handle(ReignEvent::Tick, claimed + LOCK_AGAIN);
+    assert!(matches!(effects.as_slice(), [ReignEffect::TryLock]), "{effects:?}");
+    reign.handle(ReignEvent::Lock { held: true }, claimed + LOCK_AGAIN);
+    assert!(reign.handle(ReignEvent::Tick, claimed + 2 * LOCK_AGAIN).is_empty());
+}
+
+#[test]
+fn a_standby_that_hears_the_leader_or_nothing_at_all_stays_one() {
+    let (mut reign, now) = standby();
+    let (effects, later) = wait(&mut reign, now, 600, true);
+    assert!(effects.is_empty(), "{effects:?}");
+    for second in 1..=600 {
+        let effects = reign.handle(ReignEvent::Tick, later + Duration::from_secs(second));
+        assert!(matches!(effects.as_slice(), [] | [ReignEffect::TryLock]), "{effects:?}");
+    }
+}
+
+#[test]
+fn whoever_has_just_claimed_is_given_the_time_to_ask_everybody() {
+    let (mut reign, now) = standby();
+    let mut rival = Reign::new(ReignRules::default(), Owner::new("them"), Memory::default(), now);
+    let effects = rival.handle(ReignEvent::Lock { held: true }, now);
+    reign.handle(echo(0, &effects), now);
+    let patience = ReignRules::default().genesis_timeout + ReignRules::default().operation_timeout;
+    let (effects, claimed) = wait(&mut reign, now, 60, false);
+    assert_eq!(appended(&effects).epoch, Epoch(2));
+    assert!(claimed - now >= patience);
+}

@@ -342,12 +342,21 @@ impl FleetState {
     /// Another coordinator has reported.
     pub fn peer(&mut self, report: CoordinatorReport, now: Instant) -> Vec<Effect> {
         if report.session == self.rules.session {
-            return Vec::new();
+            return self.reign(ReignEvent::HeardSelf, now);
+        }
+        if report.active {
+            self.heard_leader(now);
         }
         let standing = report.standing.clone();
         self.peers
             .insert(report.session.clone(), Peer { report, heard_at: now });
         standing.map_or_else(Vec::new, |standing| self.reign(ReignEvent::Heard { standing }, now))
+    }
+
+    /// Somebody has announced what is newest, or said in another way that they lead.
+    pub fn heard_leader(&mut self, now: Instant) {
+        let effects = self.reign(ReignEvent::HeardLeader, now);
+        debug_assert!(effects.is_empty(), "a word of a leader is a reason to do nothing");
     }
 
     /// Somebody has answered what desired state they know.

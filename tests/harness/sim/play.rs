@@ -292,6 +292,16 @@ impl World {
                 }
             }
             Event::CutAll => self.hub.cut(|_| true),
+            Event::StrandLock(millis) => {
+                self.hub.strand_lock();
+                let hub = self.hub.clone();
+                if let Some(millis) = millis {
+                    drop(self.own.spawn(TaskKind::Expendable, "node", async move {
+                        tokio::time::sleep(Duration::from_millis(millis)).await;
+                        hub.free_lock();
+                    }));
+                }
+            }
             Event::Unreachable(role, millis) => {
                 if let Some(index) = self.pick(role) {
                     self.cut_off(self.nodes[index].name.clone(), millis);
