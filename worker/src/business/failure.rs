@@ -6,10 +6,9 @@ use std::fmt::{self, Write as _};
 use mobu_fleet::link::BoxError;
 use mobu_fleet::runtime::process::chain;
 use secrecy::SecretString;
-use url::Url;
 
 use super::Phase;
-use crate::client::shown::{plain, shown_url, without_token};
+use crate::client::shown::{plain, without_token};
 use crate::monkey::Stopped;
 
 /// Most bytes of a URL that a failure keeps.
@@ -35,7 +34,7 @@ pub(crate) enum IterationError {
 /// A run that failed, with all that is known of the cause. None of it may be secret.
 ///
 /// Beyond kind and error everything is optional, and added where it is known:
-/// `IterationError::retry("status", error).during(Phase::SpawnLab).at(&url).status(503).excerpt(&body, token)`.
+/// `IterationError::retry("status", error).during(Phase::SpawnLab).at_shown(&shown_url(&url)).status(503).excerpt(&body, token)`.
 /// What several places know, the innermost says: a part that is there already is kept.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -85,21 +84,6 @@ impl IterationError {
             change(failure);
         }
         self
-    }
-}
-
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "for the businesses that run notebooks; goes with the last part that they use"
-    )
-)]
-impl IterationError {
-    /// Says whom it asked. User, password, fragment and the query's values are left out.
-    #[must_use]
-    pub(crate) fn at(self, url: &Url) -> Self {
-        self.at_shown(&shown_url(url))
     }
 
     /// Says how the answer, or what a command said, begins. It is cut, escaped and freed of the token.
@@ -268,11 +252,10 @@ mod tests {
 
     #[test]
     fn what_is_known_where_it_failed_is_kept_and_bounded() {
-        let url = "https://user:word@x.test/a?token=abc#f".parse().unwrap();
         let token = SecretString::from("gt-key.secret");
         let error = IterationError::retry("status", "it said no")
             .during(Phase::SpawnLab)
-            .at(&url)
+            .at_shown("https://x.test/a")
             .status(503)
             .excerpt(b"gt-key.secret \x1b[0m", &token)
             .spawn_log(&format!("begin{}end", "é".repeat(SPAWN_LOG)))
@@ -280,7 +263,7 @@ mod tests {
         let error = failure(error.during(Phase::HubLogin).status(500).at_shown("elsewhere"));
         assert_eq!(error.phase(), Some(Phase::SpawnLab));
         assert_eq!(error.http_status(), Some(503));
-        assert_eq!(error.url(), Some("https://x.test/a?token=***"));
+        assert_eq!(error.url(), Some("https://x.test/a"));
         assert_eq!(error.notebook().map(str::len), Some(NAME));
         let text = error.traceback();
         assert!(
