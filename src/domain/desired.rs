@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::business::shown_repo_url;
 use super::flock::FlockConfig;
 use super::ids::{FlockName, Revision};
 
@@ -99,7 +100,7 @@ pub enum Change {
     Refresh {
         /// Which ones, by name.
         flocks: Vec<FlockName>,
-        /// The repository whose push caused it.
+        /// The repository whose push caused it, without what opens it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         repo_url: Option<String>,
         /// The branch whose push caused it.
@@ -186,7 +187,8 @@ impl DesiredState {
             }
             Command::RefreshRepository { repo_url, repo_ref } => Change::Refresh {
                 flocks: state.refresh_repository(repo_url, repo_ref),
-                repo_url: Some(repo_url.clone()),
+                // For whoever looks at the history. Nobody acts on it.
+                repo_url: Some(shown_repo_url(repo_url)),
                 repo_ref: Some(repo_ref.clone()),
             },
             Command::Autostart { flocks, stop_others } => state.autostart(flocks, *stop_others, now),

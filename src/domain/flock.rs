@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 pub use self::user::{Group, User, UserSpec, Username};
-use super::business::BusinessConfig;
+use super::business::{BusinessConfig, shown_repo_url};
 use super::duration::HumanDuration;
 use super::ids::FlockName;
 use super::validation::{
@@ -91,6 +91,17 @@ impl FlockConfig {
     /// Returns the configuration as mobu shows it: only what the caller set, at any depth, normalized, without nulls.
     pub fn echo(&self) -> &Value {
         &self.echo
+    }
+
+    /// Returns the [echo](Self::echo) for whoever only looks: without what opens the repository of its notebooks.
+    ///
+    /// The echo itself goes to the replicas, which need it.
+    pub fn shown(&self) -> Value {
+        let mut shown = (*self.echo).clone();
+        if let Some(Value::String(url)) = shown.pointer_mut("/business/options/repo_url") {
+            *url = shown_repo_url(url);
+        }
+        shown
     }
 
     /// Returns the checks that concern several fields; mobu reports the first that fails.

@@ -8,6 +8,7 @@ use mobu_fleet::domain::messages::{AnswerBody, Ask, Failures};
 use mobu_fleet::domain::monkey::MonkeyData;
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::Api;
 use super::error::ApiError;
@@ -19,7 +20,9 @@ use crate::fleet::state::Status;
 #[derive(Serialize, JsonSchema)]
 pub(super) struct FlockData {
     name: FlockName,
-    config: FlockConfig,
+    /// As it was given, but without what opens the repository of its notebooks.
+    #[schemars(with = "FlockConfig")]
+    config: Value,
     /// By replica, then in the order of their users.
     monkeys: Vec<MonkeyData>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +59,7 @@ pub(super) async fn flock_data(api: &Api, status: &Status, config: FlockConfig) 
             .flocks
             .get(&config.name)
             .and_then(|flock| snapshot::failures(api, status, flock)),
-        config,
+        config: config.shown(),
         monkeys,
         missing,
     })

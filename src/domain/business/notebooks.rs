@@ -83,6 +83,42 @@ impl NotebookOptions {
     }
 }
 
+/// Returns the place of a repository without what opens it: for whoever only looks.
+///
+/// Anything that git clones is welcome. Of a URL with `http` or `https` user and password become `***`, as a name may be a token by
+/// itself; of other URLs the password only, for `git@` is none; and so do the values of a query.
+pub fn shown_repo_url(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let (place, query) = rest
+        .split_once('?')
+        .map_or((rest, None), |(place, query)| (place, Some(query)));
+    let end = place.find(['/', '#']).unwrap_or(place.len());
+    let (authority, path) = place.split_at(end);
+    let mut shown = format!("{scheme}://");
+    if let Some((written, host)) = authority.rsplit_once('@') {
+        match written.split_once(':') {
+            _ if scheme.to_ascii_lowercase().starts_with("http") => shown.push_str("***@"),
+            Some((user, _)) => shown.extend([user, ":***@"]),
+            None => shown.extend([written, "@"]),
+        }
+        shown.push_str(host);
+    } else {
+        shown.push_str(authority);
+    }
+    shown.push_str(path);
+    if let Some(query) = query {
+        let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+            Some((key, _)) => format!("{key}=***"),
+            None => pair.to_owned(),
+        });
+        shown.push('?');
+        shown.push_str(&pairs.collect::<Vec<_>>().join("&"));
+    }
+    shown
+}
+
 impl Default for NotebookOptions {
     fn default() -> Self {
         Self {

@@ -571,6 +571,30 @@ prop_compose! {
     }
 }
 
+#[test]
+fn what_opens_a_repository_is_kept_and_not_shown() {
+    for (given, shown) in [
+        ("https://me:p@ss@git.test/a.git", "https://***@git.test/a.git"),
+        (
+            "HTTPS://ghp_0123@git.test/a?key=abc&flag",
+            "HTTPS://***@git.test/a?key=***&flag",
+        ),
+        ("ssh://git:word@git.test:22/a", "ssh://git:***@git.test:22/a"),
+        ("ssh://git@git.test/a@b", "ssh://git@git.test/a@b"),
+        ("file://me:word@/a", "file://me:***@/a"),
+        ("https://git.test/a@b.git", "https://git.test/a@b.git"),
+        ("git@git.test:a.git", "git@git.test:a.git"),
+        ("/srv/a.git", "/srv/a.git"),
+        ("", ""),
+    ] {
+        let flock = FlockConfig::parse(&with_options("NotebookRunnerList", json!({"repo_url": given}))).unwrap();
+        assert_eq!(flock.shown()["business"]["options"]["repo_url"], shown);
+        assert_eq!(flock.echo()["business"]["options"]["repo_url"], given);
+    }
+    let flock = FlockConfig::parse(&with_options("EmptyLoop", json!({}))).unwrap();
+    assert_eq!(&flock.shown(), flock.echo());
+}
+
 proptest! {
     #[test]
     fn an_echo_is_read_as_the_same_flock(given in any_flock()) {

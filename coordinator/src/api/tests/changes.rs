@@ -101,6 +101,35 @@ async fn a_repository_is_refreshed_in_one_revision() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_answer_repeats_what_opens_a_repository() {
+    let stage = Stage::of(1).await;
+    let url = "https://me:pass-word@git.test/a.git?key=pass-word";
+    let mut flock = notebooks("a", "main");
+    flock["business"]["options"]["repo_url"] = json!(url);
+    let started = stage.put(&flock).await;
+    let refresh = json!({"repo_url": url, "repo_ref": "main"}).to_string();
+    let refreshed = stage.call("POST", "/mobu/refresh", &refresh).await;
+    refreshed.expect(200, r#"{"revision":2,"refreshed":["a"]}"#);
+    let shown = stage.get("/mobu/flocks/a").await;
+    assert_eq!(
+        shown.json()["config"]["business"]["options"]["repo_url"],
+        "https://***@git.test/a.git?key=***"
+    );
+    let past = stage.get("/mobu/revisions/2").await;
+    assert_eq!(past.json()["change"]["repo_url"], "https://***@git.test/a.git?key=***");
+    for answer in [
+        started,
+        shown,
+        past,
+        stage.get("/mobu/revisions").await,
+        stage.get("/mobu/summary").await,
+    ] {
+        assert!(!answer.text.contains("pass-word"), "{}", answer.text);
+    }
+    stage.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dry_run_says_what_would_run_where_and_changes_nothing() {
     let stage = Stage::of(3).await;
     let path = "/mobu/flocks?dry_run=true";
