@@ -813,7 +813,10 @@ mod tests {
         let error = session.append(Bytes::from(vec![0; MAX_PAYLOAD + 1])).await.unwrap_err();
         assert_eq!(
             error.to_string(),
-            "a message of 4194305 bytes exceeds the limit of 4194304 bytes"
+            format!(
+                "a message of {} bytes exceeds the limit of {MAX_PAYLOAD} bytes",
+                MAX_PAYLOAD + 1
+            )
         );
         assert!(hub.log().is_empty());
     }
