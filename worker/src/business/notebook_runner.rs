@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mobu_fleet::domain::business::{
-    LogLevel, NotebookOptions, NotebookRunnerCountingOptions, NotebookRunnerOptions, NubladoOptions,
+    LogLevel, NotebookOptions, NotebookRunnerCountingOptions, NotebookRunnerOptions, NubladoOptions, shown_repo_url,
 };
-use mobu_fleet::runtime::clock::Instant;
+use mobu_fleet::domain::events::{Act, NotebookSource};
+use mobu_fleet::runtime::clock::{self, Instant};
 
 use self::glob::GlobError;
 use self::queue::Queue;
@@ -242,21 +243,23 @@ impl NotebookRunner {
         monkey.show(|activity| activity.notebook = Some(name.clone()));
         let size = size.map_or_else(|| "infinite".to_owned(), |size| size.to_string());
         monkey.info(&format!("Notebook {name} iteration {k}/{size}"));
-        monkey.enter(Phase::ReadNotebook);
-        let notebook = read(listed, copy).await.map_err(|cause| {
-            let name = name.clone();
-            IterationError::from(RunError::Notebook { name, cause }).notebook(&listed.path)
-        })?;
-        monkey.leave();
+        let source = NotebookSource {
+            notebook: listed.path.clone(),
+            repo: shown_repo_url(&self.repository.url),
+            repo_ref: self.repository.reference.clone(),
+            repo_hash: copy.hash().to_owned(),
+        };
         let pause = self.options.nublado().execution_idle_time.to_std();
-        if notebook.cells.is_empty() {
-            warn(monkey, "empty notebook");
-            unless_stopped(session.pause(pause).await)?;
+        let begun = clock::now();
+        let ran = run_notebook(monkey, session, (listed, copy), &source, pause).await;
+        if !matches!(ran, Err(IterationError::Stopped(_))) {
+            monkey.emit(Act::NotebookExecution {
+                notebook: source,
+                duration: Some(begun.elapsed().as_secs_f64()),
+                success: ran.is_ok(),
+            });
         }
-        for cell in &notebook.cells {
-            run_cell(monkey, session, listed, cell).await?;
-            unless_stopped(session.pause(pause).await)?;
-        }
+        ran?;
         monkey.info(&format!("Success running notebook {name}"));
         if is_last {
             monkey.info("Done with this cycle of notebooks");
@@ -337,20 +340,55 @@ async fn read(listed: &Listed, copy: Arc<WorkingCopy>) -> Result<Notebook, Noteb
         .unwrap_or_else(|ended| Err(NotebookError::File(std::io::Error::other(ended))))
 }
 
+/// Runs all cells of a notebook, with a pause after each.
+async fn run_notebook(
+    monkey: &Monkey,
+    session: &mut LabSession<'_>,
+    (listed, copy): (&Listed, Arc<WorkingCopy>),
+    source: &NotebookSource,
+    pause: Duration,
+) -> Result<(), IterationError> {
+    monkey.enter(Phase::ReadNotebook);
+    let notebook = read(listed, copy).await.map_err(|cause| {
+        let name = listed.base_name().to_owned();
+        IterationError::from(RunError::Notebook { name, cause }).notebook(&listed.path)
+    })?;
+    monkey.leave();
+    if notebook.cells.is_empty() {
+        warn(monkey, "empty notebook");
+        unless_stopped(session.pause(pause).await)?;
+    }
+    for cell in &notebook.cells {
+        run_cell(monkey, session, source, cell).await?;
+        unless_stopped(session.pause(pause).await)?;
+    }
+    Ok(())
+}
+
 async fn run_cell(
     monkey: &Monkey,
     session: &mut LabSession<'_>,
-    listed: &Listed,
+    notebook: &NotebookSource,
     cell: &Cell,
 ) -> Result<(), IterationError> {
     let shown = |text: &str| without_token(&shortened(text), &monkey.user().token);
     monkey.info(&format!("Executing cell {}:\n{}\n", cell.id, shown(&cell.code)));
     // Boxed, because it needs more room than all the rest of a monkey, and only while it is under way.
     monkey.enter(Phase::ExecuteCell);
-    let output = Box::pin(session.run(&cell.code)).await.map_err(|source| {
-        let path = listed.path.clone();
+    let begun = clock::now();
+    let outcome = Box::pin(session.run(&cell.code)).await;
+    if !matches!(outcome, Err(CodeError::Stopped(_))) {
+        monkey.emit(Act::NotebookCellExecution {
+            notebook: notebook.clone(),
+            duration: Some(begun.elapsed().as_secs_f64()),
+            cell_id: cell.id.clone(),
+            success: outcome.is_ok(),
+        });
+    }
+    let output = outcome.map_err(|source| {
+        let path = notebook.notebook.clone();
         let error = IterationError::from(RunError::Cell { path, source });
-        error.notebook(&listed.path).cell(&cell.id)
+        error.notebook(&notebook.notebook).cell(&cell.id)
     })?;
     monkey.leave();
     monkey.info(&format!("Result:\n{}\n", shown(&output)));

@@ -9,7 +9,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use mobu_fleet::domain::business::{LogLevel, NubladoOptions};
-use mobu_fleet::runtime::clock;
+use mobu_fleet::domain::events::Act;
+use mobu_fleet::runtime::clock::{self, Instant};
 
 use self::failure::{failed, noted};
 pub(crate) use self::session::{CodeError, LabSession};
@@ -129,19 +130,28 @@ impl<W: LabWork> InLab<W> {
         Ok(())
     }
 
-    /// Sees to it that there is a lab, and logs in to it.
+    /// Sees to it that there is a lab, and logs in to it. A stop interrupts each step, and not their sequence, so that it is
+    /// known which one.
     async fn enter(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
         let options = self.work.options();
         let client = client(&mut self.client)?;
+        let broken = |error: NubladoError| failed(error, monkey);
         monkey.enter(Phase::SpawnLab);
-        let is_needed = options.delete_lab || client.is_lab_stopped().await.map_err(|error| failed(error, monkey))?;
+        let is_needed = options.delete_lab || monkey.unless_stopped(client.is_lab_stopped()).await?.map_err(broken)?;
         if is_needed {
             self.has_lab = true;
-            spawn::spawn(client, options, monkey).await?;
+            let begun = clock::now();
+            let spawned = monkey.unless_stopped(spawn::spawn(client, options, monkey)).await;
+            // As in mobu, one that a stop interrupted is a success.
+            monkey.emit(Act::NubladoSpawnLab {
+                duration: begun.elapsed().as_secs_f64(),
+                success: !matches!(spawned, Ok(Err(_))),
+            });
+            spawned??;
         }
         monkey.enter(Phase::LabLogin);
         monkey.info("Logging in to lab");
-        client.log_in_to_lab().await.map_err(|error| failed(error, monkey))
+        monkey.unless_stopped(client.log_in_to_lab()).await?.map_err(broken)
     }
 
     /// Works in a session of its own, which it closes however the work ends.
@@ -169,14 +179,14 @@ impl<W: LabWork> InLab<W> {
     async fn leave(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
         log_in(client(&mut self.client)?, monkey).await?;
         let options = self.work.options();
-        let deleted = delete_lab(client(&mut self.client)?, options, monkey).await?;
-        deleted.map_err(|error| IterationError::retry("timeout", error))?;
+        let gone = delete_lab(client(&mut self.client)?, options, monkey).await?;
+        gone.map_err(|error| IterationError::retry("timeout", error))?;
         self.has_lab = false;
         Ok(())
     }
 
     async fn iterate(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
-        monkey.unless_stopped(Box::pin(self.enter(monkey))).await??;
+        Box::pin(self.enter(monkey)).await?;
         self.work(monkey).await?;
         if self.work.options().delete_lab {
             monkey.unless_stopped(Box::pin(self.leave(monkey))).await??;
@@ -190,6 +200,7 @@ impl<W: LabWork> InLab<W> {
             return Ok(());
         };
         let may_come = self.has_lab;
+        let mut begun = None;
         let farewell = async {
             log_in(client, monkey).await?;
             monkey.enter(Phase::DeleteLab);
@@ -205,10 +216,16 @@ impl<W: LabWork> InLab<W> {
                 return Ok(());
             }
             monkey.info("Deleting lab");
+            begun = Some(clock::now());
             client.delete_lab().await.map_err(|error| failed(error, monkey))
         };
         let ended = tokio::time::timeout(FAREWELL, Box::pin(farewell)).await;
-        ended.unwrap_or_else(|_| Err(IterationError::retry("timeout", NoFarewell)))?;
+        let ended = ended.unwrap_or_else(|_| Err(IterationError::retry("timeout", NoFarewell)));
+        if let (Some(begun), Err(_)) = (begun, &ended) {
+            // How long a good one takes is not known, for nobody waits for it.
+            deleted(monkey, begun, false);
+        }
+        ended?;
         self.has_lab = false;
         monkey.show(|activity| activity.image = None);
         Ok(())
@@ -281,6 +298,14 @@ async fn log_in(client: &mut Nublado, monkey: &Monkey) -> Result<(), IterationEr
     client.log_in().await.map_err(|error| failed(error, monkey))
 }
 
+/// Says that a lab was deleted, or was to be.
+fn deleted(monkey: &Monkey, begun: Instant, success: bool) {
+    monkey.emit(Act::NubladoDeleteLab {
+        duration: begun.elapsed().as_secs_f64(),
+        success,
+    });
+}
+
 /// Deletes the lab, if there is one, and waits until it is gone.
 async fn delete_lab(
     client: &mut Nublado,
@@ -296,14 +321,27 @@ async fn delete_lab(
     }
     monkey.info("Deleting lab");
     let begun = clock::now();
-    client.delete_lab().await.map_err(broken)?;
+    let outcome = delete(client, options, monkey, begun).await;
+    deleted(monkey, begun, matches!(outcome, Ok(Ok(()))));
+    if let Ok(Ok(())) = &outcome {
+        monkey.info("Lab successfully deleted");
+        monkey.show(|activity| activity.image = None);
+    }
+    outcome.map_err(broken)
+}
+
+async fn delete(
+    client: &mut Nublado,
+    options: &NubladoOptions,
+    monkey: &Monkey,
+    begun: Instant,
+) -> Result<Result<(), NotDeleted>, NubladoError> {
+    client.delete_lab().await?;
     let limit = options.delete_timeout.to_std();
     loop {
         // Looked at before the look, so that there is one after the time is over.
         let is_last = begun.elapsed() > limit;
-        if client.is_lab_stopped().await.map_err(broken)? {
-            monkey.info("Lab successfully deleted");
-            monkey.show(|activity| activity.image = None);
+        if client.is_lab_stopped().await? {
             return Ok(Ok(()));
         }
         let seconds = begun.elapsed().as_secs();

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use mobu_fleet::domain::business::{NubladoOptions, NubladoPythonLoopOptions};
+use mobu_fleet::domain::events::Act;
+use mobu_fleet::runtime::clock;
 
-use super::nublado::{InLab, LabSession, LabWork};
+use super::nublado::{CodeError, InLab, LabSession, LabWork};
 use super::{IterationError, Phase};
 use crate::monkey::{Monkey, Pause, Stopped};
 
@@ -32,7 +34,16 @@ impl LabWork for PythonLoop {
         monkey.enter(Phase::ExecutePython);
         let code = &self.options.code;
         for _ in 0..self.options.max_executions {
-            let output = session.run_unseen(code).await?;
+            let begun = clock::now();
+            let outcome = session.run_unseen(code).await;
+            if !matches!(outcome, Err(CodeError::Stopped(_))) {
+                monkey.emit(Act::NubladoPythonExecution {
+                    duration: outcome.is_ok().then(|| begun.elapsed().as_secs_f64()),
+                    success: outcome.is_ok(),
+                    code: code.clone(),
+                });
+            }
+            let output = outcome?;
             monkey.info(&format!("{code} -> {output}"));
             let pause = session.pause(self.options.nublado.execution_idle_time.to_std());
             if pause.await == Pause::Stopped {

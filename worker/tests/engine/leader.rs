@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mobu_fleet::domain::desired::{Command, DesiredState};
+use mobu_fleet::domain::events::{Act, Event};
 use mobu_fleet::domain::flock::FlockConfig;
 use mobu_fleet::domain::ids::{Epoch, FlockName, MonkeyName, Owner};
 use mobu_fleet::domain::messages::{
@@ -311,4 +312,39 @@ pub(crate) fn flock(name: &str, count: u32, business: &str, options: &Value) -> 
 /// A flock that idles for a second at a time.
 pub(crate) fn idlers(name: &str, count: u32) -> Value {
     flock(name, count, "EmptyLoop", &json!({"idle_time": 1}))
+}
+
+/// Whoever listens to what the monkeys do.
+pub(crate) struct Listener {
+    _session: Box<dyn Session>,
+    inbox: Inbox<Message>,
+}
+
+impl Listener {
+    /// Listens before there is anything to hear, so that nothing is missed. The pattern is that of a topic exchange.
+    pub(crate) async fn on(hub: &Hub, pattern: &str) -> Self {
+        let session = hub.open("listener").await.unwrap();
+        let inbox = session.events(pattern).await.unwrap();
+        Self {
+            _session: session,
+            inbox,
+        }
+    }
+
+    /// Waits for the next event.
+    pub(crate) async fn hear(&mut self) -> Event {
+        let message = tokio::time::timeout(PATIENCE, self.inbox.recv()).await;
+        let message = message.expect("an event comes in time").unwrap();
+        Event::decode(&message.kind, &message.payload).unwrap()
+    }
+
+    /// Waits for an act that is wanted; returns it.
+    pub(crate) async fn until(&mut self, is_wanted: impl Fn(&Act) -> bool) -> Act {
+        loop {
+            let act = self.hear().await.act;
+            if is_wanted(&act) {
+                return act;
+            }
+        }
+    }
 }

@@ -2,21 +2,14 @@
 
 use std::time::Duration;
 
-use mobu_fleet::domain::events::{Act, Event};
+use mobu_fleet::domain::events::Act;
 use mobu_fleet::domain::ids::MonkeyName;
-use mobu_fleet::domain::messages::{FlockPhase, Wire};
-use mobu_fleet::link::{Inbox, Link as _, Message, Session};
+use mobu_fleet::domain::messages::FlockPhase;
 use mobu_worker::WorkerConfig;
 use regex::Regex;
 use serde_json::json;
 
-use crate::leader::{Leader, PATIENCE, Process, flock, idlers, name};
-
-async fn listen(leader: &Leader, pattern: &str) -> (Box<dyn Session>, Inbox<Message>) {
-    let session = leader.hub.open("listener").await.unwrap();
-    let inbox = session.events(pattern).await.unwrap();
-    (session, inbox)
-}
+use crate::leader::{Leader, Listener, PATIENCE, Process, flock, idlers, name};
 
 fn publishing() -> WorkerConfig {
     WorkerConfig {
@@ -43,12 +36,11 @@ fn failing(name: &str) -> serde_json::Value {
 #[tokio::test]
 async fn whoever_listens_hears_what_monkeys_did() {
     let mut leader = Leader::new().await;
-    let (_session, mut inbox) = listen(&leader, "lambs.EmptyLoop.#").await;
+    let mut listener = Listener::on(&leader.hub, "lambs.EmptyLoop.#").await;
     let process = Process::start(&leader.hub, publishing());
     leader.start(&idlers("others", 1)).await;
     leader.start(&idlers("lambs", 1)).await;
-    let message = tokio::time::timeout(PATIENCE, inbox.recv()).await.unwrap().unwrap();
-    let event = Event::decode(&message.kind, &message.payload).unwrap();
+    let event = listener.hear().await;
     assert_eq!(event.flock, Some(name("lambs")));
     assert_eq!(event.username, MonkeyName::new("bot-mobu-lambs1"));
     assert_eq!(
@@ -61,7 +53,7 @@ async fn whoever_listens_hears_what_monkeys_did() {
 #[tokio::test]
 async fn failures_are_reported_by_cause_and_without_secrets() {
     let mut leader = Leader::new().await;
-    let (_session, mut inbox) = listen(&leader, "#.http_request").await;
+    let mut listener = Listener::on(&leader.hub, "#.http_request").await;
     let process = Process::start(&leader.hub, publishing());
     leader.start(&failing("lambs")).await;
     let told = |flock: &mobu_fleet::domain::messages::FlockReport| flock.failures.clone();
@@ -82,8 +74,7 @@ async fn failures_are_reported_by_cause_and_without_secrets() {
     assert!(cause.url.as_ref().unwrap().ends_with("/a"), "{cause:?}");
     assert!(cause.example.contains("could not connect"), "{cause:?}");
     assert!(!format!("{report:?}").contains("hidden"), "{report:?}");
-    let message = tokio::time::timeout(PATIENCE, inbox.recv()).await.unwrap().unwrap();
-    let event = Event::decode(&message.kind, &message.payload).unwrap();
+    let event = listener.hear().await;
     assert!(
         matches!(
             event.act,

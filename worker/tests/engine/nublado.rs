@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mobu_fleet::domain::discovery::Discovery;
+use mobu_fleet::domain::events::Act;
 use mobu_fleet::domain::messages::FlockPhase;
 use mobu_fleet::domain::monkey::MonkeyData;
 use mobu_fleet::runtime::clock;
@@ -11,7 +12,7 @@ use mobu_worker::WorkerConfig;
 use serde_json::{Value, json};
 use stand_ins::hub::{Hub, Knobs, Login, Spawn};
 
-use crate::leader::{Leader, PATIENCE, Process, flock, name};
+use crate::leader::{Leader, Listener, PATIENCE, Process, flock, name};
 
 const USER: &str = "bot-mobu-n1";
 
@@ -20,6 +21,7 @@ struct Bench {
     hub: Hub,
     leader: Leader,
     process: Process,
+    listener: Listener,
     is_stopped: bool,
 }
 
@@ -33,7 +35,9 @@ impl Bench {
     async fn on(hub: Hub, options: Value) -> Self {
         let discovery = Discovery::parse_at(&hub.discovery(), &[]).unwrap();
         let mut leader = Leader::new().await;
+        let listener = Listener::on(&leader.hub, "n.NubladoPythonLoop.#").await;
         let mut config = WorkerConfig::for_tests("0", 1);
+        config.event_rate = 1000;
         config.stop_timeout = 2 * PATIENCE;
         config.discovery = Some(ServiceDiscovery::Static(discovery.into()));
         let process = Process::start(&leader.hub, config);
@@ -50,6 +54,7 @@ impl Bench {
             hub,
             leader,
             process,
+            listener,
             is_stopped: false,
         }
     }
@@ -565,4 +570,85 @@ async fn a_stop_before_the_first_login_asks_for_no_lab() {
     bench.stop().await;
     let hub = bench.end().await;
     assert_eq!(count(&hub.requests(), "POST /nb/hub/spawn"), 0);
+}
+
+#[tokio::test]
+async fn spawn_code_and_deletion_are_events_with_durations() {
+    let knobs = Knobs {
+        delete_time: Duration::from_millis(50),
+        ..Knobs::default()
+    };
+    let mut bench = Bench::start(knobs, json!({"code": "print(4)"})).await;
+    for what in ["spawn", "python", "python", "delete", "spawn"] {
+        let act = bench.listener.hear().await.act;
+        let name = match &act {
+            Act::NubladoSpawnLab { .. } => "spawn",
+            Act::NubladoPythonExecution { code, .. } if code == "print(4)" => "python",
+            Act::NubladoDeleteLab { .. } => "delete",
+            _ => panic!("{act:?}"),
+        };
+        assert_eq!((name, act.is_success()), (what, true), "{act:?}");
+        assert!(act.duration().is_some_and(|duration| !duration.is_zero()), "{act:?}");
+    }
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn code_that_fails_is_an_event_without_a_duration() {
+    let mut bench = Bench::start(Knobs::default(), json!({"code": "raise X"})).await;
+    let ran = |act: &Act| matches!(act, Act::NubladoPythonExecution { .. });
+    let act = bench.listener.until(ran).await;
+    assert_eq!((act.is_success(), act.duration()), (false, None), "{act:?}");
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_lab_that_does_not_come_or_go_is_an_event_with_the_time_that_it_took() {
+    let knobs = Knobs {
+        spawn: Spawn::Fails,
+        ..Knobs::default()
+    };
+    let mut bench = Bench::start(knobs, json!({})).await;
+    let act = bench.listener.hear().await.act;
+    assert!(
+        matches!(act, Act::NubladoSpawnLab { success: false, duration } if duration > 0.0),
+        "{act:?}"
+    );
+    bench.end().await;
+    let knobs = Knobs {
+        delete_time: Duration::from_secs(3600),
+        ..Knobs::default()
+    };
+    let mut bench = Bench::start(knobs, json!({"delete_timeout": 0.1})).await;
+    let deleted = |act: &Act| matches!(act, Act::NubladoDeleteLab { .. });
+    let act = bench.listener.until(deleted).await;
+    assert!(
+        matches!(act, Act::NubladoDeleteLab { success: false, duration } if duration >= 0.1),
+        "{act:?}"
+    );
+    bench.hub.set(|knobs| knobs.delete_time = Duration::ZERO);
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_spawn_that_a_stop_interrupts_is_a_success_and_its_hurried_deletion_no_event() {
+    let knobs = Knobs {
+        spawn_time: Duration::from_secs(3600),
+        ..Knobs::default()
+    };
+    let mut bench = Bench::start(knobs, json!({})).await;
+    let asked = "GET /nb/hub/api/users/bot-mobu-n1/server/progress";
+    bench
+        .until(|hub| (count(&hub.requests(), asked) > 0).then_some(()))
+        .await;
+    bench.stop().await;
+    let act = bench.listener.hear().await.act;
+    assert!(matches!(act, Act::NubladoSpawnLab { success: true, .. }), "{act:?}");
+    bench.hub.set(|knobs| knobs.spawn_time = Duration::ZERO);
+    let again = json!({"spawn_settle_time": 0});
+    bench.leader.start(&flock("n", 1, "NubladoPythonLoop", &again)).await;
+    let act = bench.listener.hear().await.act;
+    assert!(matches!(act, Act::NubladoSpawnLab { .. }), "{act:?}");
+    bench.is_stopped = false;
+    bench.end().await;
 }
