@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helper fails the test")]
 
 mod admin;
+mod faults;
 mod flocks;
+mod front;
 mod gafaelfawr;
 mod git_lfs;
 mod http_runner;

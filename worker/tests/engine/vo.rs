@@ -83,7 +83,18 @@ impl Service {
         });
         let router = Router::new().fallback(answer).with_state(service.clone());
         let (base, tasks) = serve(router).await;
-        service.base.lock().unwrap().clone_from(&base);
+        let config = service.is_at(&base);
+        (service, config, tasks)
+    }
+
+    /// Where it is.
+    pub(crate) fn base(&self) -> String {
+        self.base.lock().unwrap().clone()
+    }
+
+    /// Says that it is there from now on; returns a configuration of a worker that finds it there.
+    pub(crate) fn is_at(&self, base: &str) -> WorkerConfig {
+        base.clone_into(&mut self.base.lock().unwrap());
         let services =
             json!({"tap": {"url": format!("{base}/api/tap")}, "sia": {"url": format!("{base}/api/sia/dp02")}});
         let discovery = json!({"datasets": {"dp02": {"services": services}}});
@@ -91,7 +102,7 @@ impl Service {
         config.discovery = Some(ServiceDiscovery::Static(Arc::new(
             Discovery::parse_at(&discovery, &[]).unwrap(),
         )));
-        (service, config, tasks)
+        config
     }
 
     /// What it was asked so far, as `METHOD path`.
