@@ -1,5 +1,6 @@
 //! The TAP and SIA businesses against a real `DaCHS`.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -15,9 +16,14 @@ const ENDLESS: &str =
 
 /// A fleet whose dataset `ring` is `DaCHS`, and `dp02`, too.
 async fn ring(facts: &Facts) -> Result<Ring> {
+    ring_with(facts, "").await
+}
+
+/// The same with more of its configuration, as YAML.
+async fn ring_with(facts: &Facts, options: &str) -> Result<Ring> {
     let services = json!({"tap": {"url": facts.get("tap")}, "sia": {"url": facts.get("sia")}});
     let datasets = json!({"ring": {"services": services}, "dp02": {"services": services}});
-    Ring::start(Platform::start(&json!({"datasets": datasets})).await?, "").await
+    Ring::start(Platform::start(&json!({"datasets": datasets})).await?, options).await
 }
 
 fn queries(sync: bool) -> Value {
@@ -32,14 +38,49 @@ fn queries(sync: bool) -> Value {
     })
 }
 
-/// Waits until the service has no job left. It finishes a deletion when it can, also after nobody waits for that any more.
+/// Makes a query set called `stars` for the table of the ring.
+fn write_query_set(folder: &Path) -> Result<()> {
+    let set = folder.join("tap/stars");
+    std::fs::create_dir_all(&set)?;
+    let begin = "SELECT '{{query_id}}' AS query_id, star, name FROM ring.stars WHERE";
+    for (template, condition) in [
+        (
+            "cone",
+            "1 = CONTAINS(POINT('ICRS', ra, dec), CIRCLE('ICRS', {{ra}}, {{dec}}, {{radius}}))",
+        ),
+        ("objects", "star IN ({{objects}}) OR star = {{object}}"),
+        (
+            "polygon",
+            "1 = CONTAINS(POINT('ICRS', ra, dec), POLYGON('ICRS', {{polygon}}))",
+        ),
+        ("scan", "mag BETWEEN {{min_mag}} AND {{max_mag}}"),
+    ] {
+        std::fs::write(
+            set.join(template).with_extension("sql"),
+            format!("{begin} {condition}\n"),
+        )?;
+    }
+    std::fs::write(
+        set.join("parameters.json"),
+        r#"{"min_ra": 58, "max_ra": 62, "min_dec": -38, "max_dec": -34}"#,
+    )?;
+    std::fs::write(set.join("objects.json"), "[1, 2, 3, 5, 8]")?;
+    Ok(())
+}
+
+/// Waits until the service has no job left. It finishes a deletion when it can, also after nobody waits for that any more, and
+/// answers with an error if a job goes while it lists them.
 async fn until_no_jobs(facts: &Facts) -> Result<()> {
     let begun = Instant::now();
     loop {
-        match jobs(facts).await? {
-            0 => return Ok(()),
-            left => ensure!(begun.elapsed() < Duration::from_secs(30), "DaCHS still has {left} jobs"),
+        let left = jobs(facts).await;
+        if matches!(left, Ok(0)) {
+            return Ok(());
         }
+        ensure!(
+            begun.elapsed() < Duration::from_secs(30),
+            "DaCHS does not say that no job is left, but {left:?}"
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
@@ -73,6 +114,25 @@ async fn queries_of_both_forms_succeed_and_leave_no_job() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn query_sets_of_ones_own_are_filled_in_and_answered() -> Result<()> {
+    let (facts, _service) = shared(Kind::Dachs).await?;
+    let folder = tempfile::tempdir()?;
+    write_query_set(folder.path())?;
+    let ring = ring_with(&facts, &format!("querySetDir: {}", folder.path().display())).await?;
+    let options = json!({"dataset": "ring", "sync": true, "query_set": "stars"});
+    ring.put("sets", 2, "TAPQuerySetRunner", &options).await?;
+    ring.succeed("sets", 6).await?;
+    let log = ring.log("sets", 1).await?;
+    ensure!(
+        log.contains("Query templates to choose from: ['cone.sql', 'objects.sql', 'polygon.sql', 'scan.sql']"),
+        "{log}"
+    );
+    ensure!(log.contains("SELECT 'mobu-") && !log.contains("{{"), "{log}");
+    ring.stop("sets").await?;
+    ring.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_query_fails_with_the_words_of_the_service_and_leaves_no_job() -> Result<()> {
     let (facts, _service) = shared(Kind::Dachs).await?;
     let ring = ring(&facts).await?;
@@ -96,7 +156,7 @@ async fn a_stop_aborts_and_deletes_a_job_that_runs() -> Result<()> {
     let options = json!({"dataset": "ring", "sync": false, "queries": [ENDLESS]});
     ring.put("slow", 1, "TAPQueryRunner", &options).await?;
     let begun = Instant::now();
-    while jobs(&facts).await? == 0 {
+    while !matches!(jobs(&facts).await, Ok(1..)) {
         ensure!(begun.elapsed() < Duration::from_secs(60), "no job was begun");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

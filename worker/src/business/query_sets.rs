@@ -99,9 +99,9 @@ impl QuerySet {
         }
     }
 
-    /// Returns the names of the templates as a list in Python writes them.
+    /// Returns the file names of the templates as Python writes a list, as mobu logs them.
     pub(super) fn listing(&self) -> String {
-        let names = self.templates.iter().map(|template| format!("'{}'", template.name));
+        let names = self.templates.iter().map(|template| format!("'{}.sql'", template.name));
         format!("[{}]", names.collect::<Vec<_>>().join(", "))
     }
 
@@ -287,7 +287,7 @@ mod tests {
     fn the_listing_looks_like_pythons() {
         assert_eq!(
             QuerySets::default().tap("dp0.2-long-scans").unwrap().listing(),
-            "['histogram-forcedsource', 'scan-forcedsource', 'time-series-several']"
+            "['histogram-forcedsource.sql', 'scan-forcedsource.sql', 'time-series-several.sql']"
         );
     }
 }

@@ -255,8 +255,7 @@ async fn a_query_set_is_announced_and_asked_and_an_unknown_one_is_for_good() {
     let options = json!({"query_set": "dp0.2-med-scans", "idle_time": 600});
     let (is_success, log, _) = outcome(config, "TAPQuerySetRunner", &options).await;
     assert!(is_success, "{log}");
-    let listing =
-        "Query templates to choose from: ['histogram-object', 'object-several', 'scan-object', 'scan-object-top']";
+    let listing = "Query templates to choose from: ['histogram-object.sql', 'object-several.sql', 'scan-object.sql', 'scan-object-top.sql']";
     assert!(log.contains(listing), "{log}");
     let asked = service.asked();
     assert!(

@@ -231,7 +231,7 @@ mod tests {
         ]);
         let sets = QuerySets::read(directory.path()).unwrap();
         let mut random = fastrand::Rng::with_seed(1);
-        assert_eq!(sets.tap("mine").unwrap().listing(), "['a', 'b']");
+        assert_eq!(sets.tap("mine").unwrap().listing(), "['a.sql', 'b.sql']");
         let mut query = || sets.tap("mine").unwrap().query(&mut random, "u").unwrap();
         let queries: Vec<_> = std::iter::repeat_with(&mut query).take(50).collect();
         assert!(queries.iter().any(|query| query.ends_with(", 5")), "{queries:?}");
