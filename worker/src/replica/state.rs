@@ -472,15 +472,16 @@ impl ReplicaState {
         // A state that this release cannot read is no state: what runs goes on, and the reports show how far it is behind.
         if let Some(held) = self.view.held().filter(|_| self.view.unreadable().is_none()) {
             let standing = &held.standing;
+            let goes_back = has(Bug::ApplyOlderRevision);
             let is_newer = self
                 .acted
                 .as_ref()
-                .is_none_or(|acted| standing.revision > acted.standing.revision || has(Bug::ApplyOlderRevision));
+                .is_none_or(|acted| standing.revision > acted.standing.revision || goes_back);
             // The log lost what we act on, and has outgrown it. Whoever leads must merge ours first, or it would be forgotten.
             let is_strange = self
                 .acted
                 .as_ref()
-                .is_some_and(|acted| held.line.holds(&acted.standing) == Some(false));
+                .is_some_and(|acted| !goes_back && held.line.holds(&acted.standing) == Some(false));
             // The same state under a later epoch: nothing to do, but we stand there now.
             let is_confirmed = self.acted.as_ref().is_some_and(|acted| {
                 standing.revision == acted.standing.revision
