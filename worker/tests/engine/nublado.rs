@@ -137,10 +137,10 @@ impl Bench {
         }
     }
 
-    /// Stops the flock, which leaves no lab and has done nothing wrong.
+    /// Stops the flock, which leaves no lab and has done nothing wrong. It does not wait for a lab to go, so we do.
     async fn end(mut self) -> Hub {
         self.stop().await;
-        assert_eq!(self.hub.labs(), Vec::<String>::new(), "{:#?}", self.hub.requests());
+        self.until(|hub| hub.labs().is_empty().then_some(())).await;
         assert_eq!(self.hub.complaints(), Vec::<String>::new());
         self.process.drain().await;
         self.hub
