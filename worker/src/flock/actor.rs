@@ -107,7 +107,7 @@ impl FlockActor {
                     };
                     warn!(flock.name = %self.name, error = %text, "flock `{}` could not start; {next}", self.name);
                     if let IterationError::Failed(failure) = error.into_failure() {
-                        self.causes().note(&failure, clock::wall());
+                        self.causes().note(&failure, &failure.line(), clock::wall());
                     }
                     self.set_phase(FlockPhase::Failed, Some(text));
                     if is_hopeless {

@@ -31,8 +31,8 @@ struct Ledger {
 }
 
 impl Causes {
-    /// Takes note of a failure.
-    pub(crate) fn note(&self, failure: &Failure, at: Timestamp) {
+    /// Takes note of a failure, which is told of by `line`: the failure in one line, without any token.
+    pub(crate) fn note(&self, failure: &Failure, line: &str, at: Timestamp) {
         let url = failure.url().map(|url| text(without_query(url)));
         let mut cause = FailureCause {
             kind: failure.kind().to_owned(),
@@ -43,7 +43,7 @@ impl Causes {
             cell: failure.cell().map(text),
             count: 1,
             last_at: at,
-            example: text(&failure.line()),
+            example: text(line),
         };
         let mut ledger = self.lock();
         if let Some(known) = ledger.causes.iter().position(|known| known.is_like(&cause)) {
@@ -99,7 +99,7 @@ mod tests {
         let IterationError::Failed(failure) = error else {
             panic!("it failed")
         };
-        causes.note(&failure, Timestamp::from_second(second).unwrap());
+        causes.note(&failure, &failure.line(), Timestamp::from_second(second).unwrap());
     }
 
     fn get(url: &str) -> IterationError {

@@ -72,7 +72,8 @@ async fn recover(monkey: &Monkey, mut failure: Box<Failure>) -> bool {
         monkey.name = %name, flock.name = %flock, error = failure.kind(),
         "monkey `{name}` of flock `{flock}` failed"
     );
-    monkey.flock().causes.note(&failure, clock::wall());
+    let line = without_token(&failure.line(), &monkey.user().token);
+    monkey.flock().causes.note(&failure, &line, clock::wall());
     let is_fatal = failure.is_fatal();
     drop(failure);
     if is_stopping {

@@ -77,7 +77,7 @@ mod tests {
 
     fn fail(causes: &Causes) {
         if let IterationError::Failed(failure) = IterationError::retry("test", "no") {
-            causes.note(&failure, Timestamp::UNIX_EPOCH);
+            causes.note(&failure, &failure.line(), Timestamp::UNIX_EPOCH);
         }
     }
 
