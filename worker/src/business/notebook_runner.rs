@@ -25,7 +25,7 @@ use crate::client::repository::{
     Catalog, CatalogError, Cell, CloneError, Listed, Notebook, NotebookError, Repository, WorkingCopy,
 };
 use crate::client::shown::without_token;
-use crate::monkey::{Event, Field, Monkey, Pause, Stopped};
+use crate::monkey::{Event, Field, Monkey};
 
 /// Most bytes of a cell's code or output that are logged.
 const LOGGED: usize = 64 << 10;
@@ -161,7 +161,7 @@ impl NotebookRunner {
         let selection = Selection::new(self.options.notebooks(), &catalog).map_err(RunError::from)?;
         let runnable = selection.of(&catalog, &applications(monkey, &catalog).await?);
         if runnable.is_empty() {
-            warn(monkey, "No notebooks to run after filtering!");
+            monkey.warn("No notebooks to run after filtering!");
         }
         monkey.leave();
         let held = self.stock.take();
@@ -303,7 +303,7 @@ impl LabWork for NotebookRunner {
             }
             k += 1;
             self.run_next(monkey, session, (k, size)).await?;
-            unless_stopped(session.pause(idle).await)?;
+            session.pause(idle).await.unless_stopped()?;
         }
     }
 
@@ -355,12 +355,12 @@ async fn run_notebook(
     })?;
     monkey.leave();
     if notebook.cells.is_empty() {
-        warn(monkey, "empty notebook");
-        unless_stopped(session.pause(pause).await)?;
+        monkey.warn("empty notebook");
+        session.pause(pause).await.unless_stopped()?;
     }
     for cell in &notebook.cells {
         run_cell(monkey, session, source, cell).await?;
-        unless_stopped(session.pause(pause).await)?;
+        session.pause(pause).await.unless_stopped()?;
     }
     Ok(())
 }
@@ -393,22 +393,6 @@ async fn run_cell(
     monkey.leave();
     monkey.info(&format!("Result:\n{}\n", shown(&output)));
     Ok(())
-}
-
-fn unless_stopped(pause: Pause) -> Result<(), Stopped> {
-    match pause {
-        Pause::Elapsed => Ok(()),
-        Pause::Stopped => Err(Stopped),
-    }
-}
-
-fn warn(monkey: &Monkey, text: &str) {
-    monkey.say(&Event {
-        level: LogLevel::Warning,
-        text,
-        fields: &[],
-        exception: None,
-    });
 }
 
 /// Returns a text, or its beginning and its end if it is too long for a log.

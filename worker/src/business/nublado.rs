@@ -8,7 +8,7 @@ mod spawn;
 use std::future::Future;
 use std::time::Duration;
 
-use mobu_fleet::domain::business::{LogLevel, NubladoOptions};
+use mobu_fleet::domain::business::NubladoOptions;
 use mobu_fleet::domain::events::Act;
 use mobu_fleet::runtime::clock::{self, Instant};
 
@@ -17,7 +17,7 @@ pub(crate) use self::session::{CodeError, LabSession};
 use super::tap_query::{discover, not_found};
 use super::{Business, IterationError, Phase};
 use crate::client::nublado::{Nublado, NubladoError};
-use crate::monkey::{Event, Monkey, Pause, Stopped};
+use crate::monkey::Monkey;
 
 /// How often to look whether a lab is gone.
 const POLL: Duration = Duration::from_secs(2);
@@ -124,7 +124,7 @@ impl<W: LabWork> InLab<W> {
         match delete_lab(client, options, monkey).await? {
             Ok(()) => self.has_lab = false,
             Err(NotDeleted { .. }) => {
-                warn(monkey, "Unable to delete pre-existing lab, continuing anyway");
+                monkey.warn("Unable to delete pre-existing lab, continuing anyway");
             }
         }
         Ok(())
@@ -247,9 +247,7 @@ impl<W: LabWork> Business for InLab<W> {
         self.connect(monkey).await?;
         let jitter = self.jitter();
         monkey.enter(Phase::PreLoginDelay);
-        if monkey.pause(jitter).await == Pause::Stopped {
-            return Err(Stopped.into());
-        }
+        monkey.pause(jitter).await.unless_stopped()?;
         monkey.unless_stopped(Box::pin(self.begin(monkey))).await??;
         monkey.leave();
         Ok(())
@@ -263,7 +261,7 @@ impl<W: LabWork> Business for InLab<W> {
         {
             // Unlike mobu, which leaves it to the next run: there may never be one.
             if let Err(error) = self.say_farewell(monkey).await {
-                warn(monkey, &format!("Could not delete the lab of a failed run: {error}"));
+                monkey.warn(&format!("Could not delete the lab of a failed run: {error}"));
             }
         }
         outcome
@@ -351,13 +349,4 @@ async fn delete(
         monkey.info(&format!("Waiting for lab deletion ({seconds}s elapsed)"));
         tokio::time::sleep(POLL).await;
     }
-}
-
-fn warn(monkey: &Monkey, text: &str) {
-    monkey.say(&Event {
-        level: LogLevel::Warning,
-        text,
-        fields: &[],
-        exception: None,
-    });
 }

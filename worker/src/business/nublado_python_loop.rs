@@ -9,7 +9,7 @@ use mobu_fleet::runtime::clock;
 use super::nublado::{CodeError, InLab, LabSession, LabWork};
 use super::{IterationError, Phase};
 use crate::client::shown::without_token;
-use crate::monkey::{Monkey, Pause, Stopped};
+use crate::monkey::Monkey;
 
 /// A monkey that runs Python in a lab.
 pub(super) type NubladoPythonLoop = InLab<PythonLoop>;
@@ -47,9 +47,7 @@ impl LabWork for PythonLoop {
             let output = outcome?;
             monkey.info(&without_token(&format!("{code} -> {output}"), &monkey.user().token));
             let pause = session.pause(self.options.nublado.execution_idle_time.to_std());
-            if pause.await == Pause::Stopped {
-                return Err(Stopped.into());
-            }
+            pause.await.unless_stopped()?;
         }
         Ok(())
     }

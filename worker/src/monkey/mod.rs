@@ -317,8 +317,17 @@ impl Monkey {
 
     /// Logs an event of level info without further facts.
     pub(crate) fn info(&self, text: &str) {
+        self.tell(LogLevel::Info, text);
+    }
+
+    /// Logs an event of level warning without further facts.
+    pub(crate) fn warn(&self, text: &str) {
+        self.tell(LogLevel::Warning, text);
+    }
+
+    fn tell(&self, level: LogLevel, text: &str) {
         self.say(&Event {
-            level: LogLevel::Info,
+            level,
             text,
             fields: &[],
             exception: None,

@@ -25,6 +25,16 @@ pub(crate) enum Pause {
     Stopped,
 }
 
+impl Pause {
+    /// Returns an error if the monkey shall stop.
+    pub(crate) const fn unless_stopped(self) -> Result<(), Stopped> {
+        match self {
+            Self::Elapsed => Ok(()),
+            Self::Stopped => Err(Stopped),
+        }
+    }
+}
+
 /// The monkey was told to stop while it waited for something else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the monkey was told to stop")]

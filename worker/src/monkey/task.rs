@@ -87,13 +87,7 @@ async fn recover(monkey: &Monkey, mut failure: Box<Failure>) -> bool {
     }
     monkey.apply(MonkeyEvent::Fail);
     let wait = business.common().error_idle_time;
-    let text = format!("Restarting failed monkey after {wait}s");
-    monkey.say(&Event {
-        level: LogLevel::Warning,
-        text: &text,
-        fields: &[],
-        exception: None,
-    });
+    monkey.warn(&format!("Restarting failed monkey after {wait}s"));
     monkey.pause(wait.to_std()).await;
     true
 }

@@ -7,7 +7,6 @@ use mobu_fleet::domain::duration::HumanDuration;
 use serde_json::json;
 
 use super::failure::{failed, unopened};
-use super::warn;
 use crate::business::{IterationError, Phase};
 use crate::client::nublado::{
     Execution, Incoming, Kernel, Meaning, Nublado, NubladoError, Outcome, SessionIds, SocketError,
@@ -125,7 +124,7 @@ impl<'m> LabSession<'m> {
                 activity.image = Some(json!({"description": description, "reference": reference}));
             });
         } else {
-            warn(monkey, "Unable to get running image from reply");
+            monkey.warn("Unable to get running image from reply");
             monkey.show(|activity| activity.image = Some(json!({})));
         }
         if options.get_node {
@@ -271,7 +270,7 @@ async fn run(kernel: &mut Kernel, code: &str, request: String, monkey: &Monkey) 
             kernel.next().await?
         };
         let Incoming::Message(message) = next else {
-            warn(monkey, "Ignoring unparsable web socket message");
+            monkey.warn("Ignoring unparsable web socket message");
             continue;
         };
         if execution.take(&message) == Meaning::Unknown {

@@ -7,7 +7,6 @@ use mobu_fleet::domain::business::NubladoOptions;
 use mobu_fleet::runtime::clock::{self, Instant};
 
 use super::failure::failed;
-use super::warn;
 use crate::business::{IterationError, Phase};
 use crate::client::nublado::{Nublado, NubladoError, SpawnEvent, plain};
 use crate::monkey::Monkey;
@@ -111,10 +110,10 @@ async fn watch(
             }
             Some(Err(garbage)) => {
                 let shown: String = garbage.chars().take(256).collect();
-                warn(
-                    monkey,
-                    &format!("Ignoring invalid spawn progress event: {}", shown.escape_debug()),
-                );
+                monkey.warn(&format!(
+                    "Ignoring invalid spawn progress event: {}",
+                    shown.escape_debug()
+                ));
                 continue;
             }
             Some(Ok(event)) => event,
