@@ -49,6 +49,13 @@ async fn connect(url: &str, tls: TlsFiles) -> Result<(), String> {
     Ok(())
 }
 
+/// Says whether a broker refused what a client showed it: by one of these alerts, or without a word if the end of the connection
+/// overtook the alert.
+fn is_refused(error: &str, alerts: &[&str]) -> bool {
+    let ended = "ended the connection at the TLS handshake; it may not accept the certificate";
+    alerts.iter().any(|alert| error.contains(alert)) || error.contains(ended)
+}
+
 /// One test, because each would need a broker of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_is_reached_through_tls_by_whom_it_knows_and_each_mistake_is_named() -> Result<()> {
@@ -85,12 +92,9 @@ async fn a_broker_is_reached_through_tls_by_whom_it_knows_and_each_mistake_is_na
         ..files(&own, &own)
     };
     let nameless = connect(&right, nameless).await.unwrap_err();
-    assert!(nameless.contains("CertificateRequired"), "{nameless}");
+    assert!(is_refused(&nameless, &["CertificateRequired"]), "{nameless}");
     let stranger = connect(&right, files(&own, &others)).await.unwrap_err();
-    assert!(
-        stranger.contains("UnknownCA") || stranger.contains("DecryptError"),
-        "{stranger}"
-    );
+    assert!(is_refused(&stranger, &["UnknownCA", "DecryptError"]), "{stranger}");
     let plain = connect(&right.replace("amqps:", "amqp:"), TlsFiles::default())
         .await
         .unwrap_err();

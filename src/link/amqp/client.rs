@@ -183,7 +183,7 @@ impl AmqpClient {
             match pool.get().await {
                 Ok(loan) => return Ok(Arc::new(Declarations::new(Arc::new(loan), Role::Publisher, self.limit))),
                 Err(PoolError::Backend(error)) => {
-                    failure = Some(errors::of_connect(&broker.host(), broker.user(), broker.vhost(), error));
+                    failure = Some(errors::of_connect(broker, error));
                 }
                 Err(error) => {
                     failure = Some(LinkError::Unreachable {

@@ -100,7 +100,7 @@ pub(super) async fn connect(
     let connection = tokio::time::timeout(limit, connecting)
         .await
         .map_err(|_| unreachable(format!("no answer within {limit:?}").into()))?
-        .map_err(|error| errors::of_connect(&broker.host(), broker.user(), broker.vhost(), error))?;
+        .map_err(|error| errors::of_connect(broker, error))?;
     guard.0 = None;
     Ok((connection, socket))
 }

@@ -1,9 +1,13 @@
 //! What lapin's errors mean to a caller of the link.
 
+use std::io;
 use std::time::Duration;
 
 use lapin::ErrorKind;
+use lapin::uri::AMQPScheme;
 
+use super::config::BrokerUrl;
+use super::tls::EndedAtHandshake;
 use crate::link::{BoxError, LinkError};
 
 /// The broker's reply codes that we tell apart.
@@ -66,8 +70,20 @@ pub(super) fn of_publish(target: &str, error: &lapin::Error) -> LinkError {
     }
 }
 
-/// An error of connecting.
-pub(super) fn of_connect(host: &str, user: &str, vhost: &str, error: lapin::Error) -> LinkError {
+/// Says whether the peer ended the connection without a word, as a TCP stack sees it.
+fn cut_off(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::IOError(error) if matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof
+    ))
+}
+
+/// An error of connecting to `broker`.
+pub(super) fn of_connect(broker: &BrokerUrl, error: lapin::Error) -> LinkError {
+    let (host, user, vhost) = (broker.host(), broker.user(), broker.vhost());
     match reply_code(&error) {
         Some(code::ACCESS_REFUSED) => LinkError::Refused {
             object: format!("user `{user}` at {host}"),
@@ -77,8 +93,12 @@ pub(super) fn of_connect(host: &str, user: &str, vhost: &str, error: lapin::Erro
             object: format!("virtual host `{vhost}` at {host}"),
             reason: words(&error),
         },
+        _ if broker.uri().scheme == AMQPScheme::AMQPS && cut_off(&error) => LinkError::Unreachable {
+            host,
+            source: EndedAtHandshake(error).into(),
+        },
         _ => LinkError::Unreachable {
-            host: host.to_owned(),
+            host,
             source: BoxError::from(error),
         },
     }

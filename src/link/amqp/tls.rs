@@ -49,6 +49,16 @@ pub enum TlsFileError {
     },
 }
 
+/// A connection that the broker ended before a word of AMQP.
+///
+/// With TLS 1.3 a client has finished its handshake before the broker looks at the client's certificate. The alert that would name
+/// what is wrong is lost whenever the broker's reset overtakes it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the broker ended the connection at the TLS handshake; it may not accept the certificate that it was shown, or miss one"
+)]
+pub(super) struct EndedAtHandshake(#[source] pub(super) lapin::Error);
+
 impl TlsFiles {
     /// Checks that the files are there and hold what they should, as far as that shows without a broker.
     ///
