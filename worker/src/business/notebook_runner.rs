@@ -332,12 +332,12 @@ async fn applications(monkey: &Monkey, catalog: &Catalog) -> Result<BTreeSet<Str
 async fn read(listed: &Listed, copy: Arc<WorkingCopy>) -> Result<Notebook, NotebookError> {
     let file = listed.file.clone();
     let read = tokio::task::spawn_blocking(move || {
-        let read = Notebook::read(&file);
+        let read = Notebook::read(copy.path(), &file);
         drop(copy);
         read
     });
     read.await
-        .unwrap_or_else(|ended| Err(NotebookError::File(std::io::Error::other(ended))))
+        .unwrap_or_else(|ended| Err(NotebookError::Unread(std::io::Error::other(ended))))
 }
 
 /// Runs all cells of a notebook, with a pause after each.

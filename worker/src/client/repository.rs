@@ -7,6 +7,7 @@
 mod catalog;
 mod clone;
 mod flight;
+mod inside;
 mod notebook;
 mod root;
 
@@ -26,6 +27,9 @@ use self::flight::Flight;
 pub(crate) use self::notebook::{Cell, Notebook, NotebookError};
 use self::root::Root;
 use super::shown::UrlSecrets;
+
+/// Git's own directory. What has such a name in there, a branch for one, is no notebook.
+const GIT: &str = ".git";
 
 /// How many repositories are cloned at a time. Each takes a process or two, and much of a disk.
 const AT_A_TIME: usize = 16;

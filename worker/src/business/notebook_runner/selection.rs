@@ -59,11 +59,10 @@ mod tests {
     use crate::client::repository::EntryKind;
 
     fn catalog(paths: &[(&str, &[&str])], config: RepositoryConfig) -> Catalog {
-        let listed = paths.iter().map(|(path, applications)| Listed {
-            path: (*path).to_owned(),
-            file: PathBuf::from(path),
-            kind: EntryKind::File,
-            required_applications: applications.iter().map(|name| (*name).to_owned()).collect(),
+        let listed = paths.iter().map(|(path, applications)| {
+            let mut listed = Listed::new((*path).to_owned(), PathBuf::from(path), EntryKind::File);
+            listed.required_applications = applications.iter().map(|name| (*name).to_owned()).collect();
+            listed
         });
         Catalog {
             config,

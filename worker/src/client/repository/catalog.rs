@@ -10,6 +10,8 @@ use mobu_fleet::domain::validation::ValidationErrors;
 use mobu_fleet::runtime::config::{Mistake, parse_yaml};
 use serde::Deserialize;
 
+use super::GIT;
+use super::inside::{UnreadFile, read};
 use super::notebook::{NotebookError, read_json};
 
 /// The repository's own configuration, at its root.
@@ -18,8 +20,6 @@ const CONFIG: &str = "mobu.yaml";
 const MAX_CONFIG: u64 = 1 << 20;
 /// How the names of notebooks end, in this case only.
 const NOTEBOOK: &str = ".ipynb";
-/// Git's own directory. What has such a name in there, a branch for one, is no notebook.
-const GIT: &str = ".git";
 
 /// What there is to run in a clone.
 #[derive(Debug)]
@@ -55,6 +55,15 @@ pub(crate) struct Listed {
 }
 
 impl Listed {
+    pub(crate) fn new(path: String, file: PathBuf, kind: EntryKind) -> Self {
+        Self {
+            path,
+            file,
+            kind,
+            required_applications: BTreeSet::new(),
+        }
+    }
+
     /// Its name without the directories.
     pub(crate) fn base_name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or(&self.path)
@@ -83,10 +92,8 @@ pub(crate) enum CatalogError {
 /// What is wrong with the repository's configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
-    #[error("the file cannot be read")]
-    Unread(#[from] io::Error),
-    #[error("the file is larger than {MAX_CONFIG} bytes")]
-    TooLarge,
+    #[error("the file cannot be read: {0}")]
+    Unread(#[from] UnreadFile),
     #[error("the file is no UTF-8")]
     Encoding(#[from] std::str::Utf8Error),
     #[error("{0}")]
@@ -120,13 +127,8 @@ impl Catalog {
         let mut notebooks = Vec::new();
         for (file, kind) in find(root).map_err(CatalogError::Unread)? {
             let path = file.strip_prefix(root).unwrap_or(&file).to_string_lossy().into_owned();
-            let document: Result<Document, _> = read_json(&file);
-            let mut listed = Listed {
-                path,
-                file,
-                kind,
-                required_applications: BTreeSet::new(),
-            };
+            let mut listed = Listed::new(path, file, kind);
+            let document: Result<Document, _> = read_json(root, &listed.file);
             let document = document.map_err(|cause| CatalogError::Metadata {
                 name: listed.base_name().to_owned(),
                 cause,
@@ -139,15 +141,10 @@ impl Catalog {
 }
 
 fn read_config(root: &Path) -> Result<RepositoryConfig, ConfigError> {
-    let path = root.join(CONFIG);
-    let size = match fs::metadata(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(RepositoryConfig::default()),
-        metadata => metadata?.len(),
+    let bytes = match read(root, &root.join(CONFIG), MAX_CONFIG) {
+        Err(UnreadFile::File(error)) if error.kind() == ErrorKind::NotFound => return Ok(RepositoryConfig::default()),
+        read => read?,
     };
-    if size > MAX_CONFIG {
-        return Err(ConfigError::TooLarge);
-    }
-    let bytes = fs::read(path)?;
     let value = parse_yaml(CONFIG, std::str::from_utf8(&bytes)?).map_err(ConfigError::Yaml)?;
     Ok(RepositoryConfig::parse(&value)?)
 }
@@ -246,6 +243,24 @@ mod tests {
             error.starts_with("Invalid notebook metadata dir.ipynb: Is a directory"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn links_to_what_is_no_file_of_the_repository_fail_with_its_name_and_do_not_hang() {
+        for (name, target) in [
+            ("x.ipynb", "/dev/zero"),
+            ("mobu.yaml", "/dev/zero"),
+            ("mobu.yaml", "/etc/passwd"),
+        ] {
+            let root = tree(&[]);
+            std::os::unix::fs::symlink(target, root.path().join(name)).unwrap();
+            let error = Catalog::read(root.path()).unwrap_err();
+            let text = mobu_fleet::runtime::process::chain(&error);
+            assert!(
+                text.contains(name) && text.ends_with("it leads out of the repository"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

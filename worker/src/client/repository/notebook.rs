@@ -1,13 +1,14 @@
 //! A notebook's file: what of it is code.
 
 use std::borrow::Cow;
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use super::inside::{UnreadFile, read};
 
 /// Largest notebook that is read, in bytes.
 const MAX_SIZE: u64 = 256 << 20;
@@ -34,9 +35,9 @@ pub(crate) struct Cell {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotebookError {
     #[error("{0}")]
-    File(#[from] io::Error),
-    #[error("the file is larger than {} MiB", MAX_SIZE >> 20)]
-    TooLarge,
+    File(#[from] UnreadFile),
+    #[error("{0}")]
+    Unread(io::Error),
     #[error("{0}")]
     Json(#[from] serde_json::Error),
     #[error("code cell {number} has no source that is a text or a list of texts")]
@@ -58,9 +59,9 @@ struct WrittenCell {
 }
 
 impl Notebook {
-    /// Reads a file. Blocks.
-    pub(crate) fn read(file: &Path) -> Result<Self, NotebookError> {
-        let document: Document = read_json(file)?;
+    /// Reads a file below `root`. Blocks.
+    pub(crate) fn read(root: &Path, file: &Path) -> Result<Self, NotebookError> {
+        let document: Document = read_json(root, file)?;
         let written = document.cells.into_iter().filter(|cell| cell.cell_type == "code");
         let cells = written.enumerate().map(|(index, cell)| {
             let number = index + 1;
@@ -87,12 +88,8 @@ fn joined(source: Value) -> Option<String> {
 }
 
 /// Reads the JSON of a notebook. What a notebook shows may hold numbers that only Python's JSON has.
-pub(super) fn read_json<T: DeserializeOwned>(file: &Path) -> Result<T, NotebookError> {
-    let size = fs::metadata(file)?.len();
-    if size > MAX_SIZE {
-        return Err(NotebookError::TooLarge);
-    }
-    let bytes = fs::read(file)?;
+pub(super) fn read_json<T: DeserializeOwned>(root: &Path, file: &Path) -> Result<T, NotebookError> {
+    let bytes = read(root, file, MAX_SIZE)?;
     let error = match serde_json::from_slice(&bytes) {
         Ok(read) => return Ok(read),
         Err(error) => error,
@@ -139,9 +136,10 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Notebook, NotebookError> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), text).unwrap();
-        Notebook::read(file.path())
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("x.ipynb");
+        std::fs::write(&file, text).unwrap();
+        Notebook::read(root.path(), &file)
     }
 
     fn cell(id: &str, number: usize, code: &str) -> Cell {
@@ -187,7 +185,8 @@ mod tests {
             let error = read(text).unwrap_err().to_string();
             assert!(error.starts_with(cause), "{text}: {error}");
         }
-        let error = Notebook::read(Path::new("/nowhere/x.ipynb")).unwrap_err().to_string();
+        let error = Notebook::read(Path::new("/"), Path::new("/nowhere/x.ipynb")).unwrap_err();
+        let error = error.to_string();
         assert!(error.starts_with("No such file or directory"), "{error}");
     }
 }
