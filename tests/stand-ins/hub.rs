@@ -49,6 +49,8 @@ pub enum Login {
     Works,
     /// Here and there without end.
     Circles,
+    /// On and on, never twice to the same place.
+    Wanders,
     /// To a foreign host.
     LeadsAway,
     /// Nowhere: it refuses them.

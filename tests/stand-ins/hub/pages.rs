@@ -77,8 +77,10 @@ async fn login(Shared(state): Hub, headers: HeaderMap) -> Response {
         let mut inner = state.lock();
         (inner.knobs.login, inner.number())
     };
+    let on = format!("/nb/hub/login?next=%2Fnb%2Fhub%2Fhome&state=secret{number}");
     let target = match login {
         Login::Works => "/nb/hub/home",
+        Login::Wanders => on.as_str(),
         Login::Circles => "/nb/hub/login?next=%2Fnb%2Fhub%2Fhome&state=secret",
         Login::LeadsAway => "http://127.0.0.2:9/nb/hub/home?state=secret",
         Login::Refuses => return (StatusCode::FORBIDDEN, "nobody knows you").into_response(),

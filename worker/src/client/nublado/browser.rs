@@ -24,6 +24,8 @@ use crate::client::http as clients;
 
 /// How often redirects may lead to the same place: OAuth comes back to where it began once.
 const MOST_VISITS: u32 = 2;
+/// How many redirects are followed in all: a login needs about six.
+pub(super) const MOST_REDIRECTS: u32 = 30;
 /// Most bytes of a document that is read as JSON.
 const DOCUMENT: usize = 4 * 1024 * 1024;
 /// How much of an answer an error keeps.
@@ -200,6 +202,7 @@ impl Browser {
         lab: &mut Base,
     ) -> Result<Answer, NubladoError> {
         let mut visits = HashMap::new();
+        let mut followed = 0;
         loop {
             let sent = std::mem::replace(&mut body, Body::None);
             let answer = self.send_below(method, &url, headers, sent, lab).await?;
@@ -221,6 +224,11 @@ impl Browser {
             if *visited > MOST_VISITS {
                 let (request, target) = (request(), Request::new("GET", &target).url().to_owned());
                 return Err(NubladoError::RedirectLoop { request, target });
+            }
+            followed += 1;
+            if followed > MOST_REDIRECTS {
+                let (request, target) = (request(), Request::new("GET", &target).url().to_owned());
+                return Err(NubladoError::TooManyRedirects { request, target });
             }
             answer.discard().await;
             (method, url) = (Method::GET, target);

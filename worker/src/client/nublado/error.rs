@@ -6,6 +6,7 @@ use std::time::Duration;
 use mobu_fleet::link::BoxError;
 use url::Url;
 
+use super::browser::MOST_REDIRECTS;
 use crate::client::shown::shown_url;
 
 /// A request, as far as it may be shown.
@@ -86,6 +87,14 @@ pub(crate) enum NubladoError {
         /// Where it leads.
         target: String,
     },
+    /// Redirects lead on and on, each time to another place.
+    #[error("more than {MOST_REDIRECTS} redirects, the next one to {target} (from {request})")]
+    TooManyRedirects {
+        /// What was asked.
+        request: Request,
+        /// Where it leads.
+        target: String,
+    },
     /// The answer is not what such a request is answered with.
     #[error("{request} was answered with something else: {what}")]
     Answer {
@@ -108,7 +117,7 @@ impl NubladoError {
             Self::Connect { .. } => "connect",
             Self::Transport { .. } => "transport",
             Self::Status { .. } => "status",
-            Self::UnexpectedRedirect { .. } | Self::RedirectLoop { .. } => "redirect",
+            Self::UnexpectedRedirect { .. } | Self::RedirectLoop { .. } | Self::TooManyRedirects { .. } => "redirect",
             Self::Answer { .. } => "answer",
         }
     }
@@ -122,6 +131,7 @@ impl NubladoError {
             | Self::Status { request, .. }
             | Self::UnexpectedRedirect { request, .. }
             | Self::RedirectLoop { request, .. }
+            | Self::TooManyRedirects { request, .. }
             | Self::Answer { request, .. } => request,
         }
     }
