@@ -211,16 +211,18 @@ impl NotebookRunner {
         });
     }
 
-    /// Refuses to begin what has nothing to run.
-    fn check(&self) -> Result<(), RunError> {
+    /// Refuses to begin what has nothing to run, and lets go of the clone: the next start-up may find a better one.
+    fn check(&mut self) -> Result<(), RunError> {
         let stock = self.stock.as_ref().ok_or(RunError::NotStarted)?;
-        if stock.runnable.is_empty() && !self.options.may_run_nothing() {
-            return Err(RunError::Nothing {
-                listed: stock.catalog.notebooks.len(),
-                repository: self.repository.to_string(),
-            });
+        if !stock.runnable.is_empty() || self.options.may_run_nothing() {
+            return Ok(());
         }
-        Ok(())
+        let listed = stock.catalog.notebooks.len();
+        self.stock = None;
+        Err(RunError::Nothing {
+            listed,
+            repository: self.repository.to_string(),
+        })
     }
 
     /// Runs the next notebook, which is number `k` of `size`.

@@ -382,9 +382,7 @@ async fn without_a_notebook_to_run_no_lab_is_spawned_and_a_push_mends_it() {
     );
     assert_eq!(bench.hub.most_labs(), 0);
     bench.push(&[("b.ipynb", &*needy("tap", "print(b)"))]);
-    bench.leader.command(Command::Refresh(name("n"))).await;
     bench.until_said("n", "Success running notebook b.ipynb").await;
-    assert!(!bench.monkeys("n")[0].business.refreshing);
     bench
         .start(
             "none",
@@ -398,6 +396,27 @@ async fn without_a_notebook_to_run_no_lab_is_spawned_and_a_push_mends_it() {
         .await;
     let hub = bench.end(&["n", "none"]).await;
     assert!(cells(&hub).iter().all(|code| code == "print(b)"));
+}
+
+#[tokio::test]
+async fn a_monkey_without_a_notebook_to_run_keeps_no_clone_while_it_waits() {
+    let files = [("a.ipynb", &*notebook(&[("", "print(a)")]))];
+    let mut bench = Bench::new(&files).await;
+    let rules = json!([{"type": "exclude_union_of", "patterns": ["**"]}]);
+    let options = json!({"collection_rules": rules, "error_idle_time": 3600});
+    bench.start("n", 1, "NotebookRunnerInfinite", &options).await;
+    bench.until_said("n", "Restarting failed monkey").await;
+    bench.until_clones(0).await;
+    // Here the last notebook goes with a refresh, while the monkey holds a clone.
+    bench
+        .start("m", 1, "NotebookRunnerInfinite", &json!({"error_idle_time": 3600}))
+        .await;
+    bench.until_said("m", "Success running notebook a.ipynb").await;
+    bench.push(&[("mobu.yaml", "exclude_dirs: ['.']\n")]);
+    bench.leader.command(Command::Refresh(name("m"))).await;
+    bench.until_said("m", "Restarting failed monkey").await;
+    bench.until_clones(0).await;
+    bench.end(&["n", "m"]).await;
 }
 
 #[tokio::test]
