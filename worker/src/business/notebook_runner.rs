@@ -22,7 +22,7 @@ use super::nublado::{CodeError, LabSession, LabWork};
 use super::{IterationError, Phase};
 use crate::client::repertoire::DiscoveryError;
 use crate::client::repository::{
-    Catalog, CatalogError, Cell, CloneError, Listed, Notebook, NotebookError, Repository, WorkingCopy,
+    Catalog, CatalogError, Cell, CloneError, Listed, NotebookError, Repository, WorkingCopy,
 };
 use crate::client::shown::without_token;
 use crate::monkey::{Event, Field, Monkey};
@@ -253,7 +253,7 @@ impl NotebookRunner {
         };
         let pause = self.options.nublado().execution_idle_time.to_std();
         let begun = clock::now();
-        let ran = run_notebook(monkey, session, (listed, copy), &source, pause).await;
+        let ran = run_notebook(monkey, session, (listed, &copy), &source, pause).await;
         if !matches!(ran, Err(IterationError::Stopped(_))) {
             monkey.emit(Act::NotebookExecution {
                 notebook: source,
@@ -330,28 +330,17 @@ async fn applications(monkey: &Monkey, catalog: &Catalog) -> Result<BTreeSet<Str
     }
 }
 
-/// Reads a notebook, with a share of its clone for as long as that takes.
-async fn read(listed: &Listed, copy: Arc<WorkingCopy>) -> Result<Notebook, NotebookError> {
-    let file = listed.file.clone();
-    let read = tokio::task::spawn_blocking(move || {
-        let read = Notebook::read(copy.path(), &file);
-        drop(copy);
-        read
-    });
-    read.await
-        .unwrap_or_else(|ended| Err(NotebookError::Unread(std::io::Error::other(ended))))
-}
-
 /// Runs all cells of a notebook, with a pause after each.
 async fn run_notebook(
     monkey: &Monkey,
     session: &mut LabSession<'_>,
-    (listed, copy): (&Listed, Arc<WorkingCopy>),
+    (listed, copy): (&Listed, &Arc<WorkingCopy>),
     source: &NotebookSource,
     pause: Duration,
 ) -> Result<(), IterationError> {
     monkey.enter(Phase::ReadNotebook);
-    let notebook = read(listed, copy).await.map_err(|cause| {
+    let notebook = monkey.unless_stopped(copy.notebook(listed)).await?;
+    let notebook = notebook.map_err(|cause| {
         let name = listed.base_name().to_owned();
         IterationError::from(RunError::Notebook { name, cause }).notebook(&listed.path)
     })?;

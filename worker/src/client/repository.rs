@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 pub(crate) use self::catalog::{Catalog, CatalogError, EntryKind, Listed};
 pub(crate) use self::clone::{CloneError, GitSurroundings, Limits, WorkingCopy};
 use self::flight::Flight;
-pub(crate) use self::notebook::{Cell, Notebook, NotebookError};
+pub(crate) use self::notebook::{Cell, NotebookError};
 use self::root::Root;
 use super::shown::UrlSecrets;
 
@@ -33,6 +33,9 @@ const GIT: &str = ".git";
 
 /// How many repositories are cloned at a time. Each takes a process or two, and much of a disk.
 const AT_A_TIME: usize = 16;
+
+/// How many files of repositories are read at a time. While one is, all of it is in memory, and it may be large.
+const READERS: usize = 2;
 
 /// What is cloned.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +73,8 @@ struct Workshop {
     root: Mutex<Weak<Root>>,
     /// One permit for each clone that may be in the making.
     turns: Semaphore,
+    /// One permit for each file that may be in memory.
+    readers: Arc<Semaphore>,
 }
 
 /// What there is of one repository.
@@ -115,6 +120,7 @@ impl Clones {
                 slots: Mutex::default(),
                 root: Mutex::default(),
                 turns: Semaphore::new(AT_A_TIME),
+                readers: Arc::new(Semaphore::new(READERS)),
             }),
         }
     }

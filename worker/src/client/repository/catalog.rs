@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mobu_fleet::domain::business::RepositoryConfig;
 use mobu_fleet::domain::validation::ValidationErrors;
 use mobu_fleet::runtime::config::{Mistake, parse_yaml};
 use serde::Deserialize;
+use tokio::sync::OnceCell;
 
 use super::GIT;
 use super::inside::{UnreadFile, read};
-use super::notebook::{NotebookError, read_json};
+use super::notebook::{Notebook, NotebookError, read_json};
 
 /// The repository's own configuration, at its root.
 const CONFIG: &str = "mobu.yaml";
@@ -52,6 +54,8 @@ pub(crate) struct Listed {
     pub(crate) kind: EntryKind,
     /// Applications without which it cannot run.
     pub(crate) required_applications: BTreeSet<String>,
+    /// What it says, once somebody has asked.
+    pub(super) content: OnceCell<Arc<Notebook>>,
 }
 
 impl Listed {
@@ -61,6 +65,7 @@ impl Listed {
             file,
             kind,
             required_applications: BTreeSet::new(),
+            content: OnceCell::new(),
         }
     }
 

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use mobu_fleet::runtime::clock::Instant;
 use tempfile::TempDir;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use tracing::{debug, warn};
 
-use super::catalog::{Catalog, CatalogError};
+use super::catalog::{Catalog, CatalogError, Listed};
+use super::notebook::{Notebook, NotebookError};
 use super::root::Root;
 use super::{Repository, Workshop};
 use crate::client::git::{GitError, Job, prepared, run};
@@ -90,6 +91,7 @@ pub(crate) struct WorkingCopy {
     begun: Instant,
     hash: String,
     catalog: OnceCell<Result<Arc<Catalog>, Arc<CatalogError>>>,
+    readers: Arc<Semaphore>,
     /// Always there until it is dropped.
     directory: Option<Directory>,
 }
@@ -118,16 +120,40 @@ impl WorkingCopy {
     }
 
     /// Returns what there is to run in it, read once for all who share it.
-    pub(crate) async fn catalog(&self) -> Result<Arc<Catalog>, Arc<CatalogError>> {
+    pub(crate) async fn catalog(self: &Arc<Self>) -> Result<Arc<Catalog>, Arc<CatalogError>> {
         let read = || async {
-            let root = self.path().to_owned();
-            let read = tokio::task::spawn_blocking(move || Catalog::read(&root)).await;
-            match read {
-                Ok(read) => read.map(Arc::new).map_err(Arc::new),
-                Err(ended) => Err(Arc::new(CatalogError::Unread(io::Error::other(ended)))),
-            }
+            let read = self.read(|copy| Catalog::read(copy.path())).await;
+            let read = read.unwrap_or_else(|ended| Err(CatalogError::Unread(ended)));
+            read.map(Arc::new).map_err(Arc::new)
         };
         self.catalog.get_or_init(read).await.clone()
+    }
+
+    /// Returns a notebook of its catalog, read once for all who share it, unless that failed.
+    pub(crate) async fn notebook(self: &Arc<Self>, listed: &Listed) -> Result<Arc<Notebook>, NotebookError> {
+        let read = || async {
+            let file = listed.file.clone();
+            let read = self.read(move |copy| Notebook::read(copy.path(), &file)).await;
+            let read = read.unwrap_or_else(|ended| Err(NotebookError::Unread(ended)));
+            read.map(Arc::new)
+        };
+        listed.content.get_or_try_init(read).await.cloned()
+    }
+
+    /// Reads something where that may block, as one of a few who do. Neither its turn nor the clone goes before it is done, also if
+    /// nobody waits for it any more.
+    async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let turn = self.readers.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let copy = self.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let read = read(&copy);
+            drop((copy, turn));
+            read
+        });
+        reading.await.map_err(io::Error::other)
     }
 }
 
@@ -185,6 +211,7 @@ pub(super) async fn make(
                 begun,
                 hash,
                 catalog: OnceCell::new(),
+                readers: workshop.readers.clone(),
                 directory: Some(directory),
             })
         }

@@ -60,7 +60,7 @@ struct WrittenCell {
 
 impl Notebook {
     /// Reads a file below `root`. Blocks.
-    pub(crate) fn read(root: &Path, file: &Path) -> Result<Self, NotebookError> {
+    pub(super) fn read(root: &Path, file: &Path) -> Result<Self, NotebookError> {
         let document: Document = read_json(root, file)?;
         let written = document.cells.into_iter().filter(|cell| cell.cell_type == "code");
         let cells = written.enumerate().map(|(index, cell)| {

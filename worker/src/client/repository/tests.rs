@@ -324,3 +324,54 @@ async fn branches_with_slashes_tags_and_commits_are_checked_out() {
         );
     }
 }
+
+const NOTEBOOK: &str = r#"{"metadata": {}, "cells": [{"cell_type": "code", "source": "1"}]}"#;
+
+impl Bench {
+    /// Makes a commit in which the file `x.ipynb` has this text.
+    fn push_notebook(&self, text: &str) {
+        fs::write(self.path("work").join("x.ipynb"), text).unwrap();
+        git(&self.path("work"), &["add", "x.ipynb"]);
+        self.push("with a notebook");
+    }
+}
+
+#[tokio::test]
+async fn a_notebook_is_read_once_for_all_who_run_it_and_goes_with_the_clone() {
+    let bench = Bench::new();
+    bench.push_notebook(NOTEBOOK);
+    let copy = bench.clones.get(&bench.repository(), None).await.unwrap();
+    let catalog = copy.catalog().await.unwrap();
+    let listed = &catalog.notebooks[0];
+    // As if two large ones were being read.
+    let readers = bench.clones.workshop.readers.clone();
+    let turns = readers.acquire_many(u32::try_from(READERS).unwrap()).await.unwrap();
+    let mut asking: Vec<_> = (0..50).map(|_| Box::pin(copy.notebook(listed))).collect();
+    for one in &mut asking {
+        assert!(poll_once(one.as_mut()).await.is_none(), "it waits for its turn");
+    }
+    drop(turns);
+    // Who read it for the others may be told to stop.
+    drop(asking.remove(0));
+    let first = asking.remove(0).await.unwrap();
+    fs::remove_file(copy.path().join("x.ipynb")).unwrap();
+    for one in asking {
+        assert!(Arc::ptr_eq(&one.await.unwrap(), &first));
+    }
+    let content = Arc::downgrade(&first);
+    drop((first, catalog, copy));
+    bench.until("its content goes", |_| content.strong_count() == 0).await;
+    bench.until_empty().await;
+}
+
+#[tokio::test]
+async fn a_notebook_that_could_not_be_read_is_tried_again() {
+    let bench = Bench::new();
+    bench.push_notebook(r#"{"metadata": {}}"#);
+    let copy = bench.clones.get(&bench.repository(), None).await.unwrap();
+    let catalog = copy.catalog().await.unwrap();
+    let error = copy.notebook(&catalog.notebooks[0]).await.unwrap_err().to_string();
+    assert!(error.starts_with("missing field `cells`"), "{error}");
+    fs::write(copy.path().join("x.ipynb"), NOTEBOOK).unwrap();
+    assert_eq!(copy.notebook(&catalog.notebooks[0]).await.unwrap().cells.len(), 1);
+}
