@@ -76,6 +76,8 @@ pub struct Knobs {
     pub has_subdomains: bool,
     /// Whether labs tell which image they run.
     pub tells_image: bool,
+    /// Whether hub, labs and kernels put the token of whom they talk to before whatever they say.
+    pub betrays: bool,
     /// Beginning of the paths, with their method, that are answered with 503.
     pub broken: Option<&'static str>,
     /// Beginning of the paths, with their method, that are never answered.
@@ -93,6 +95,7 @@ impl Default for Knobs {
             speaks_v1: true,
             has_subdomains: false,
             tells_image: true,
+            betrays: false,
             broken: None,
             hangs: None,
         }
@@ -220,6 +223,11 @@ impl Hub {
         self.state.lock().code.clone()
     }
 
+    /// The tokens that users have come with.
+    pub fn tokens(&self) -> Vec<String> {
+        self.state.lock().users.keys().cloned().collect()
+    }
+
     /// Whose labs there are, those included that come or go.
     pub fn labs(&self) -> Vec<String> {
         let mut inner = self.state.lock();
@@ -274,6 +282,16 @@ impl State {
             "localhost".to_owned()
         };
         self.base(&host)
+    }
+
+    /// Returns what is said to a user: with the token before it, if that is to be.
+    fn said(&self, user: &str, text: &str) -> String {
+        let inner = self.lock();
+        let token = inner.users.iter().find(|(_, name)| *name == user);
+        match token {
+            Some((token, _)) if inner.knobs.betrays => format!("{token} {text}"),
+            _ => text.to_owned(),
+        }
     }
 
     /// Says no, and remembers why.

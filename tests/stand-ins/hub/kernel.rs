@@ -131,7 +131,8 @@ impl Kernel {
                 .split_once('(')
                 .and_then(|(_, rest)| rest.rsplit_once(')'))
                 .map_or("", |(text, _)| text);
-            let fail = json!({"ename": "E", "evalue": line, "traceback": ["\u{1b}[31mTraceback\u{1b}[0m\n", line]});
+            let said = self.state.said(&self.user, line);
+            let fail = json!({"ename": "E", "evalue": said, "traceback": ["\u{1b}[31mTraceback\u{1b}[0m\n", said]});
             match line.split(['(', ' ']).next().unwrap_or_default() {
                 "print" => self.print("stdout", parent, &self.printed(argument)).await?,
                 "err" => self.print("stderr", parent, argument).await?,
@@ -157,7 +158,8 @@ impl Kernel {
                     ] {
                         self.socket.send(garbage).await.map_err(|_| Gone)?;
                     }
-                    self.send("iopub", "debug_event", parent, &json!({})).await?;
+                    let kind = self.state.said(&self.user, "debug_event");
+                    self.send("iopub", &kind, parent, &json!({})).await?;
                 }
                 "reply_only" => is_idle = false,
                 "close" => {
@@ -205,6 +207,7 @@ impl Kernel {
     }
 
     async fn print(&mut self, name: &str, parent: &Value, text: &str) -> Result<(), Gone> {
+        let text = self.state.said(&self.user, text);
         self.send("iopub", "stream", parent, &json!({"name": name, "text": text}))
             .await
     }

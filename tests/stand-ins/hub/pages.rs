@@ -43,7 +43,9 @@ pub(super) async fn gate(Shared(state): Hub, request: Request, next: Next) -> Re
         std::future::pending::<()>().await;
     }
     if broken {
-        return (StatusCode::SERVICE_UNAVAILABLE, "<h1>503 out of order</h1>").into_response();
+        let betrayed = state.lock().knobs.betrays.then(|| token(request.headers())).flatten();
+        let page = format!("<h1>503 out of order</h1>{}", betrayed.unwrap_or_default());
+        return (StatusCode::SERVICE_UNAVAILABLE, page).into_response();
     }
     if token(request.headers()).is_none() {
         return state.complain(StatusCode::UNAUTHORIZED, format!("{what} without a token"));
@@ -227,7 +229,7 @@ async fn progress(Shared(state): Hub, Path(user): Path<String>, headers: HeaderM
     ([("content-type", "text/event-stream")], Body::from_stream(stream)).into_response()
 }
 
-fn said(progress: u32, message: &str, more: serde_json::Value) -> Bytes {
+fn event_of(progress: u32, message: &str, more: serde_json::Value) -> Bytes {
     let mut event = json!({"progress": progress, "message": message, "html_message": format!("<b>{message}</b>")});
     if let (Some(event), serde_json::Value::Object(more)) = (event.as_object_mut(), more) {
         event.extend(more);
@@ -238,13 +240,15 @@ fn said(progress: u32, message: &str, more: serde_json::Value) -> Bytes {
 /// Returns what comes next on the stream.
 async fn event(state: &State, user: &str, step: u32) -> Option<Result<Bytes, std::io::Error>> {
     let knobs = state.lock().knobs.clone();
+    let said = |progress: u32, message: &str, more| event_of(progress, &state.said(user, message), more);
     if step == 0 {
         return Some(Ok(match knobs.spawn {
             Spawn::Silent => Bytes::from_static(b": here you are\n\n"),
             Spawn::Ends => said(0, "Server requested", json!({})),
-            Spawn::LabAfterGarbage => Bytes::from_static(
-                b"\n\n: keep-alive\n\nevent: x\ndata: no JSON at all\n\ndata: {\"progress\": 3}\n\ndata: [1]\n\nid: 7\n\n",
-            ),
+            Spawn::LabAfterGarbage => Bytes::from(format!(
+                "\n\n: keep-alive\n\nevent: x\ndata: {}\n\ndata: {{\"progress\": 3}}\n\ndata: [1]\n\nid: 7\n\n",
+                state.said(user, "no JSON at all")
+            )),
             _ => said(0, "Server \u{1b}[32mrequested\u{1b}[0m", json!({})),
         }));
     }

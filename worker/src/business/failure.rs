@@ -8,7 +8,7 @@ use mobu_fleet::runtime::process::chain;
 use secrecy::SecretString;
 
 use super::Phase;
-use crate::client::shown::{plain, without_token};
+use crate::client::shown::{first_bytes, last_bytes, plain, without_token};
 use crate::monkey::Stopped;
 
 /// Most bytes of a URL that a failure keeps.
@@ -70,7 +70,7 @@ impl IterationError {
     /// Says whom it asked, by a URL that has no secrets any more; an empty one says nothing.
     #[must_use]
     pub(crate) fn at_shown(self, url: &str) -> Self {
-        self.with(|failure| set(&mut failure.url, head(url, URL)))
+        self.with(|failure| set(&mut failure.url, first_bytes(url, URL)))
     }
 
     /// Says which HTTP status came; `None` says nothing.
@@ -95,19 +95,19 @@ impl IterationError {
     /// Says which notebook ran: its path in the repository.
     #[must_use]
     pub(crate) fn notebook(self, notebook: &str) -> Self {
-        self.with(|failure| set(&mut failure.notebook, head(notebook, NAME)))
+        self.with(|failure| set(&mut failure.notebook, first_bytes(notebook, NAME)))
     }
 
     /// Says which cell ran: its ID.
     #[must_use]
     pub(crate) fn cell(self, cell: &str) -> Self {
-        self.with(|failure| set(&mut failure.cell, head(cell, NAME)))
+        self.with(|failure| set(&mut failure.cell, first_bytes(cell, NAME)))
     }
 
     /// Says what a spawn told of itself, line by line; of a long one its end is kept.
     #[must_use]
     pub(crate) fn spawn_log(self, log: &str) -> Self {
-        self.with(|failure| set(&mut failure.spawn_log, tail(log, SPAWN_LOG)))
+        self.with(|failure| set(&mut failure.spawn_log, last_bytes(log, SPAWN_LOG)))
     }
 }
 
@@ -220,18 +220,6 @@ fn set(part: &mut Option<Box<str>>, text: &str) {
     if part.is_none() && !text.is_empty() {
         *part = Some(text.into());
     }
-}
-
-/// Returns the first `limit` bytes of a text, cut between characters.
-fn head(text: &str, limit: usize) -> &str {
-    let end = (0..=limit.min(text.len())).rfind(|end| text.is_char_boundary(*end));
-    &text[..end.unwrap_or_default()]
-}
-
-/// Returns the last `limit` bytes of a text, cut between characters.
-fn tail(text: &str, limit: usize) -> &str {
-    let begin = (text.len().saturating_sub(limit)..=text.len()).find(|begin| text.is_char_boundary(*begin));
-    &text[begin.unwrap_or_default()..]
 }
 
 #[cfg(test)]

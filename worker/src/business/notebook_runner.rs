@@ -18,17 +18,13 @@ use mobu_fleet::runtime::clock::{self, Instant};
 use self::glob::GlobError;
 use self::queue::Queue;
 use self::selection::Selection;
-use super::nublado::{CodeError, LabSession, LabWork};
+use super::nublado::{CodeError, LOGGED, LabSession, LabWork};
 use super::{IterationError, Phase};
 use crate::client::repertoire::DiscoveryError;
 use crate::client::repository::{
     Catalog, CatalogError, Cell, CloneError, Listed, NotebookError, Repository, WorkingCopy,
 };
-use crate::client::shown::without_token;
 use crate::monkey::{Event, Field, Monkey};
-
-/// Most bytes of a cell's code or output that are logged.
-const LOGGED: usize = 64 << 10;
 
 /// How long a session is kept alive at a time while nothing runs in it.
 const KEPT_ALIVE: Duration = Duration::from_secs(60);
@@ -362,7 +358,7 @@ async fn run_cell(
     notebook: &NotebookSource,
     cell: &Cell,
 ) -> Result<(), IterationError> {
-    let shown = |text: &str| without_token(&shortened(text), &monkey.user().token);
+    let shown = |text: &str| monkey.shown(text, LOGGED);
     monkey.info(&format!("Executing cell {}:\n{}\n", cell.id, shown(&cell.code)));
     // Boxed, because it needs more room than all the rest of a monkey, and only while it is under way.
     monkey.enter(Phase::ExecuteCell);
@@ -384,34 +380,4 @@ async fn run_cell(
     monkey.leave();
     monkey.info(&format!("Result:\n{}\n", shown(&output)));
     Ok(())
-}
-
-/// Returns a text, or its beginning and its end if it is too long for a log.
-fn shortened(text: &str) -> String {
-    if text.len() <= LOGGED {
-        return text.to_owned();
-    }
-    let head = (0..=LOGGED / 2)
-        .rfind(|at| text.is_char_boundary(*at))
-        .unwrap_or_default();
-    let tail = (text.len() - LOGGED / 2..=text.len()).find(|at| text.is_char_boundary(*at));
-    let tail = tail.unwrap_or(text.len());
-    format!("{}\n… {} bytes …\n{}", &text[..head], tail - head, &text[tail..])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_a_long_output_both_ends_are_logged() {
-        assert_eq!(shortened("short"), "short");
-        let long = format!("begin{}end", "é".repeat(LOGGED));
-        let shown = shortened(&long);
-        assert!(shown.len() < LOGGED + 64, "{}", shown.len());
-        assert!(
-            shown.starts_with("begin") && shown.ends_with("end") && shown.contains(" bytes …\n"),
-            "{shown}"
-        );
-    }
 }

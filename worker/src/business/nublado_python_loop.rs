@@ -6,9 +6,8 @@ use mobu_fleet::domain::business::{NubladoOptions, NubladoPythonLoopOptions};
 use mobu_fleet::domain::events::Act;
 use mobu_fleet::runtime::clock;
 
-use super::nublado::{CodeError, InLab, LabSession, LabWork};
+use super::nublado::{CodeError, InLab, LOGGED, LabSession, LabWork};
 use super::{IterationError, Phase};
-use crate::client::shown::without_token;
 use crate::monkey::Monkey;
 
 /// A monkey that runs Python in a lab.
@@ -45,7 +44,7 @@ impl LabWork for PythonLoop {
                 });
             }
             let output = outcome?;
-            monkey.info(&without_token(&format!("{code} -> {output}"), &monkey.user().token));
+            monkey.info(&monkey.shown(&format!("{code} -> {output}"), LOGGED));
             let pause = session.pause(self.options.nublado.execution_idle_time.to_std());
             pause.await.unless_stopped()?;
         }

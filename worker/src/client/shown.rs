@@ -1,5 +1,7 @@
 //! What may be shown of a URL and of an answer: enough to understand a failure, and no secret.
 
+use std::borrow::Cow;
+
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -21,17 +23,35 @@ pub(crate) fn shown_url(url: &Url) -> String {
     shown.into()
 }
 
-/// Returns a text with a token replaced by its public half; also one that was cut off in the middle of its secret.
+/// Shortest second half of a token that is hidden also where it stands alone; shorter ones are nobody's real secret.
+const LONE_HALF: usize = 16;
+
+/// Returns a text with a token replaced by its public half; also one that was cut off in the middle of its secret, and a secret
+/// half that stands alone.
 pub(crate) fn without_token(text: &str, token: &SecretString) -> String {
+    hide_token(text, token).into_owned()
+}
+
+/// Does what [`without_token`] does, and copies nothing if there is nothing to hide.
+pub(crate) fn hide_token<'t>(text: &'t str, token: &SecretString) -> Cow<'t, str> {
     let secret = token.expose_secret();
     let dot = secret.find('.').filter(|_| secret.starts_with("gt-"));
     let Some((stem, hidden)) = dot.map(|dot| secret.split_at(dot + 1)) else {
-        return if secret.is_empty() {
-            text.to_owned()
+        return if secret.is_empty() || !text.contains(secret) {
+            Cow::Borrowed(text)
         } else {
-            text.replace(secret, "***")
+            Cow::Owned(text.replace(secret, "***"))
         };
     };
+    let has_stem = text.len() > stem.len() && text.contains(stem);
+    let has_half = |text: &str| hidden.len() >= LONE_HALF && text.len() >= hidden.len() && text.contains(hidden);
+    if !has_stem {
+        return if has_half(text) {
+            Cow::Owned(text.replace(hidden, "***"))
+        } else {
+            Cow::Borrowed(text)
+        };
+    }
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(stem) {
@@ -48,7 +68,34 @@ pub(crate) fn without_token(text: &str, token: &SecretString) -> String {
         // What is equal byte by byte to a prefix of a text ends where one of its characters ends, for tokens are ASCII.
         rest = after.get(same..).unwrap_or_default();
     }
-    shown + rest
+    shown.push_str(rest);
+    if has_half(&shown) {
+        shown = shown.replace(hidden, "***");
+    }
+    Cow::Owned(shown)
+}
+
+/// Returns a text, or its beginning and its end if it is longer than `most` bytes. What is secret must be gone already: a cut may go
+/// through it.
+pub(crate) fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let (head, tail) = (first_bytes(text, most / 2), last_bytes(text, most / 2));
+    let between = text.len() - head.len() - tail.len();
+    Cow::Owned(format!("{head}\n… {between} bytes …\n{tail}"))
+}
+
+/// Returns the first `most` bytes of a text, cut between characters.
+pub(crate) fn first_bytes(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rfind(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or_default()]
+}
+
+/// Returns the last `most` bytes of a text, cut between characters.
+pub(crate) fn last_bytes(text: &str, most: usize) -> &str {
+    let begin = (text.len().saturating_sub(most)..=text.len()).find(|begin| text.is_char_boundary(*begin));
+    &text[begin.unwrap_or_default()..]
 }
 
 /// Returns the beginning of an answer, with everything escaped that is not plain text.
@@ -193,6 +240,27 @@ mod tests {
         );
         assert_eq!(without_token("say plain", &SecretString::from("plain")), "say ***");
         assert_eq!(without_token("say", &SecretString::from("")), "say");
+    }
+
+    #[test]
+    fn a_secret_half_is_hidden_also_where_its_token_was_cut_off_before() {
+        let token = SecretString::from("gt-0123456789abcdefghijkl.ABCDEFGHIJKLMNOPQRSTUV");
+        assert_eq!(without_token("…hijkl.ABCDEFGHIJKLMNOPQRSTUV!", &token), "…hijkl.***!");
+        let both = "gt-0123456789abcdefghijkl.ABCD ABCDEFGHIJKLMNOPQRSTUV";
+        assert_eq!(without_token(both, &token), "gt-0123456789abcdefghijkl.*** ***");
+        assert!(matches!(hide_token("nothing to hide", &token), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn of_a_long_text_both_ends_are_shown() {
+        assert_eq!(shortened("short", 64), "short");
+        let long = format!("begin{}end", "é".repeat(1000));
+        let shown = shortened(&long, 64);
+        assert!(shown.len() < 128, "{}", shown.len());
+        assert!(
+            shown.starts_with("begin") && shown.ends_with("end") && shown.contains(" bytes …\n"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a line of a monkey's log looks like (`contracts/integrations.md` 7.1), in both profiles.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -40,6 +41,25 @@ const EVENT_WIDTH: usize = 30;
 const LEVEL_WIDTH: usize = 9;
 
 impl Event<'_> {
+    /// Lets `say` say it with all its texts as `hide` shows them.
+    pub(crate) fn hiding<R>(&self, hide: impl Fn(&str) -> Cow<'_, str>, say: impl FnOnce(&Event<'_>) -> R) -> R {
+        let text = |field: &Field<'_>| match field {
+            Field::Text(text) => Some(hide(text).into_owned()),
+            Field::Integer(_) | Field::Float(_) => None,
+        };
+        let texts: Vec<_> = self.fields.iter().map(|(_, field)| text(field)).collect();
+        let fields = self.fields.iter().zip(&texts);
+        let fields: Vec<_> = fields
+            .map(|((key, field), text)| (*key, text.as_deref().map_or(*field, Field::Text)))
+            .collect();
+        say(&Event {
+            level: self.level,
+            text: &hide(self.text),
+            fields: &fields,
+            exception: self.exception.map(&hide).as_deref(),
+        })
+    }
+
     /// Writes the line, its end included.
     pub(crate) fn write(&self, profile: LogProfile, logger: &str, out: &mut Vec<u8>) {
         out.extend_from_slice(&local_time());

@@ -7,6 +7,7 @@ pub(crate) mod spool;
 pub(crate) mod stop;
 pub(crate) mod task;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -32,6 +33,7 @@ use crate::business::Phase;
 use crate::business::query_sets::own::QuerySets;
 use crate::client::repertoire::Locator;
 use crate::client::repository::Clones;
+use crate::client::shown::{hide_token, shortened};
 use crate::measure::causes::Causes;
 use crate::measure::lateness::LatenessGauge;
 use crate::measure::outlet::{Outlet, Waiting};
@@ -334,18 +336,39 @@ impl Monkey {
         });
     }
 
-    /// Logs an event, if its level is one that this monkey's log keeps.
+    /// Returns a text without the monkey's token.
+    pub(crate) fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        hide_token(text, &self.user.token)
+    }
+
+    /// Returns a text without the monkey's token, and without its middle if it is longer than `most` bytes.
+    pub(crate) fn shown(&self, text: &str, most: usize) -> String {
+        shortened(&self.hide(text), most).into_owned()
+    }
+
+    /// Logs an event, if its level is one that this monkey's log keeps. Whatever a service or a kernel has said, the monkey's token is
+    /// not in what is logged.
     pub(crate) fn say(&self, event: &Event<'_>) {
-        let Some(log) = &self.log else {
-            return self.say_to_service(event);
-        };
-        if event.level >= self.flock.business.common().log_level {
-            log.append(|buffer| event.write(self.flock.surroundings.profile, self.name().as_str(), buffer));
-        }
         // As in mobu, whoever develops sees everything in one place; there it takes the level debug.
-        if self.flock.surroundings.profile == LogProfile::Development {
-            debug!(flock.name = %self.flock.name, monkey.name = %self.name(), "{}", event.text);
+        let is_developed = self.flock.surroundings.profile == LogProfile::Development;
+        let is_kept = event.level >= self.flock.business.common().log_level;
+        if self.log.is_some() && !is_kept && !is_developed {
+            return;
         }
+        event.hiding(
+            |text| self.hide(text),
+            |event| {
+                let Some(log) = &self.log else {
+                    return self.say_to_service(event);
+                };
+                if is_kept {
+                    log.append(|buffer| event.write(self.flock.surroundings.profile, self.name().as_str(), buffer));
+                }
+                if is_developed {
+                    debug!(flock.name = %self.flock.name, monkey.name = %self.name(), "{}", event.text);
+                }
+            },
+        );
     }
 
     fn say_to_service(&self, event: &Event<'_>) {
@@ -446,6 +469,8 @@ impl Monkey {
             .activity
             .lock()
             .expect("no code panics while it holds the activity");
+        let text = |text: Option<&str>| text.map(|text| self.hide(text).into_owned());
+        let value = |value: Option<&Value>| value.map(|value| self.hide_in(value));
         MonkeyData {
             name: self.name().clone(),
             state: self.state(),
@@ -462,12 +487,24 @@ impl Monkey {
                 failure_count: self.failure.load(Ordering::Relaxed),
                 success_count: self.success.load(Ordering::Relaxed),
                 refreshing: self.refresh_asked().is_some(),
-                notebook: activity.as_ref().and_then(|activity| activity.notebook.clone()),
-                image: activity.as_ref().and_then(|activity| activity.image.clone()),
-                running_code: activity.as_ref().and_then(|activity| activity.running_code.clone()),
-                running_query: activity.as_ref().and_then(|activity| activity.running_query.clone()),
+                notebook: text(activity.as_ref().and_then(|activity| activity.notebook.as_deref())),
+                image: value(activity.as_ref().and_then(|activity| activity.image.as_ref())),
+                running_code: text(activity.as_ref().and_then(|activity| activity.running_code.as_deref())),
+                running_query: value(activity.as_ref().and_then(|activity| activity.running_query.as_ref())),
             },
             replica: surroundings.is_one_of_many.then(|| surroundings.instance_id.clone()),
+        }
+    }
+
+    fn hide_in(&self, value: &Value) -> Value {
+        match value {
+            Value::String(text) => Value::from(self.hide(text)),
+            Value::Array(values) => values.iter().map(|value| self.hide_in(value)).collect(),
+            Value::Object(fields) => {
+                let fields = fields.iter().map(|(key, value)| (key.clone(), self.hide_in(value)));
+                Value::Object(fields.collect())
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
         }
     }
 

@@ -13,7 +13,6 @@ use tracing::{debug, info};
 
 use super::{Event, Field, Monkey, state_name};
 use crate::business::{Business, Failure, IterationError, Phase};
-use crate::client::shown::without_token;
 
 /// Lives a monkey's life until it is told to stop, or fails for good.
 ///
@@ -60,7 +59,7 @@ async fn recover(monkey: &Monkey, mut failure: Box<Failure>) -> bool {
     failure.clean(&monkey.user().token);
     failure.set_phase(monkey.phase());
     monkey.leave();
-    let traceback = without_token(&failure.traceback(), &monkey.user().token);
+    let traceback = failure.traceback();
     monkey.say(&Event {
         level: LogLevel::Error,
         text: "Exception thrown while doing monkey business",
@@ -72,7 +71,8 @@ async fn recover(monkey: &Monkey, mut failure: Box<Failure>) -> bool {
         monkey.name = %name, flock.name = %flock, error = failure.kind(),
         "monkey `{name}` of flock `{flock}` failed"
     );
-    let line = without_token(&failure.line(), &monkey.user().token);
+    let line = failure.line();
+    let line = monkey.hide(&line);
     monkey.flock().causes.note(&failure, &line, clock::wall());
     let is_fatal = failure.is_fatal();
     drop(failure);

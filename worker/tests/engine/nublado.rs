@@ -374,6 +374,84 @@ async fn logins_that_lead_nowhere_end_and_show_no_secret() {
     }
 }
 
+/// Runs a monkey at a hub that puts its token into whatever it says, until its log says `last`; returns the log, which has the token
+/// nowhere, nor has anything else that is told of the monkey.
+async fn betrayed(knobs: Knobs, options: Value, last: &str) -> String {
+    let knobs = Knobs { betrays: true, ..knobs };
+    let mut bench = Bench::start(knobs, options).await;
+    let deadline = clock::now() + PATIENCE;
+    let log = loop {
+        let log = bench.log().await;
+        if log.contains(last) {
+            break log;
+        }
+        assert!(clock::now() < deadline, "no `{last}` in {log}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let tokens = bench.hub.tokens();
+    let [token] = tokens.as_slice() else {
+        panic!("one monkey, one token: {tokens:?}")
+    };
+    let (_, secret) = token.split_once('.').unwrap();
+    let failed = log.contains("Restarting failed monkey");
+    let told = |report: &mobu_fleet::domain::messages::Report| report.flocks["n"].failures.clone();
+    let report = bench
+        .leader
+        .until(|report| !failed || told(report).is_some_and(|failures| !failures.causes.is_empty()))
+        .await;
+    bench.hub.set(|knobs| knobs.broken = None);
+    for text in [&log, &format!("{report:?}"), &format!("{:?}", bench.monkey())] {
+        assert!(!text.contains(secret), "{text}");
+    }
+    bench.end().await;
+    log
+}
+
+#[tokio::test]
+async fn a_token_that_hub_lab_or_kernel_give_back_is_in_no_log_and_no_report() {
+    let shows = |log: &str, texts: &[&str]| {
+        let public = log.split("gt-").nth(1).and_then(|rest| rest.split('.').next()).unwrap();
+        for text in texts {
+            let text = text.replace("TOKEN", &format!("gt-{public}.***"));
+            assert!(log.contains(&text), "{text} in {log}");
+        }
+    };
+    let garbage = Knobs {
+        spawn: Spawn::LabAfterGarbage,
+        spawn_time: Duration::from_millis(100),
+        ..Knobs::default()
+    };
+    let log = betrayed(garbage, json!({"code": "garbage\nprint(x)"}), "-> gt-").await;
+    shows(
+        &log,
+        &[
+            "Ignoring invalid spawn progress event: TOKEN no JSON at all",
+            "): TOKEN Server ready at",
+            "Running on image TOKEN example.org/lab",
+            "(TOKEN Weekly",
+            "Running on node TOKEN node-1",
+            "\"type\": \"TOKEN debug_event\"",
+            "-> TOKEN x",
+        ],
+    );
+    let fails = Knobs {
+        spawn: Spawn::Fails,
+        ..Knobs::default()
+    };
+    let log = betrayed(fails, json!({}), "Restarting failed monkey").await;
+    shows(&log, &["Lab did not spawn: TOKEN Spawn failed"]);
+    let log = betrayed(Knobs::default(), json!({"code": "raise X"}), "Restarting failed monkey").await;
+    shows(&log, &["TOKEN raise X"]);
+    for broken in ["POST /nb/hub/spawn", "DELETE /nb/user"] {
+        let knobs = Knobs {
+            broken: Some(broken),
+            ..Knobs::default()
+        };
+        let log = betrayed(knobs, json!({"delete_lab": true}), "Restarting failed monkey").await;
+        shows(&log, &["out of order</h1>TOKEN"]);
+    }
+}
+
 #[tokio::test]
 async fn a_hub_that_is_out_of_order_is_a_failure_at_each_step() {
     for step in [

@@ -20,6 +20,11 @@ const OPEN: Duration = Duration::from_secs(60);
 /// How long each step of a hurried end may take: after a stop or a failure.
 const HURRY: Duration = Duration::from_secs(5);
 
+/// Most bytes of code, or of what it printed, that are logged.
+pub(crate) const LOGGED: usize = 64 << 10;
+/// Most bytes of a name that a lab gives that are logged.
+const NAME: usize = 1 << 10;
+
 /// Prints which image runs: its reference, and what it is called.
 const IMAGE: &str = "import os\nprint(os.getenv(\"JUPYTER_IMAGE_SPEC\"))\nprint(os.getenv(\"IMAGE_DESCRIPTION\"))\n";
 /// Prints the name of the node.
@@ -118,7 +123,10 @@ impl<'m> LabSession<'m> {
         monkey.enter(Phase::ExecuteSetup);
         let image = self.run_unseen(IMAGE).await?;
         if let Some((reference, description)) = image.split_once('\n') {
-            let (reference, description) = (reference.trim(), description.trim());
+            let (reference, description) = (
+                monkey.shown(reference.trim(), NAME),
+                monkey.shown(description.trim(), NAME),
+            );
             monkey.info(&format!("Running on image {reference} ({description})"));
             monkey.show(|activity| {
                 activity.image = Some(json!({"description": description, "reference": reference}));
@@ -129,7 +137,7 @@ impl<'m> LabSession<'m> {
         }
         if options.get_node {
             let node = self.run_unseen(NODE).await?;
-            monkey.info(&format!("Running on node {node}"));
+            monkey.info(&format!("Running on node {}", monkey.shown(&node, NAME)));
         }
         if let Some(path) = &options.working_directory {
             monkey.info(&format!("Changing directories to {path}"));
