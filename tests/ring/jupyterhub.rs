@@ -173,6 +173,23 @@ impl Repository {
             .await
     }
 
+    /// Makes a notebook whose only cell kills its kernel the first time that it runs.
+    async fn commit_deadly(&self) -> Result<()> {
+        let mark = self.0.path().join("killed");
+        let code = format!(
+            "import os, pathlib, time\nmark = pathlib.Path({mark:?})\nif not mark.exists():\n    mark.touch()\n    \
+             print('last words', flush=True)\n    time.sleep(1)\n    os.kill(os.getpid(), 9)\nprint('alive again')\n"
+        );
+        let cell = json!({"cell_type": "code", "id": "deadly", "metadata": {}, "outputs": [], "source": code});
+        let notebook = json!({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5});
+        self.git(&["rm", "--quiet", "one.ipynb", "two.ipynb"]).await?;
+        std::fs::write(self.0.path().join("deadly.ipynb"), notebook.to_string())?;
+        self.git(&["add", "."]).await?;
+        let me = ["-c", "user.name=ring", "-c", "user.email=ring@example.org"];
+        self.git(&[&me[..], &["commit", "--quiet", "--message", "deadly"]].concat())
+            .await
+    }
+
     async fn git(&self, arguments: &[&str]) -> Result<()> {
         let mut git = tokio::process::Command::new("git");
         git.args(arguments)
@@ -241,5 +258,32 @@ async fn a_list_of_notebooks_and_an_endless_run_leave_no_lab_and_no_clone() -> R
     for flock in ["list", "endless"] {
         until_no_labs(&facts, flock).await?;
     }
+    ring.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kernel_that_is_killed_in_a_cell_is_a_failure_and_the_next_lab_runs_the_notebook() -> Result<()> {
+    let (facts, _service) = shared(Kind::JupyterHub).await?;
+    let repository = Repository::new().await?;
+    repository.commit_deadly().await?;
+    let ingress = Ingress::start().await?;
+    let ring = ring(&facts, &ingress, "127.0.0.1").await?;
+    let options = repository.options(&json!({"max_executions": 1}));
+    ring.put("deadly", 1, "NotebookRunnerCounting", &options).await?;
+    ring.until("deadly", "a failure", |counts| counts.failures > 0).await?;
+    let log = ring.until_logged("deadly", 1, "Restarting failed monkey").await?;
+    for said in [
+        "last words",
+        "kernel: deadly.ipynb: Error executing cell",
+        "the kernel died; its lab calls it `restarting`",
+        r#""notebook": "deadly.ipynb""#,
+        r#""cell": "deadly""#,
+    ] {
+        ensure!(log.contains(said), "no `{said}` in {log}");
+    }
+    ring.until("deadly", "a success", |counts| counts.fewest > 0).await?;
+    ring.until_logged("deadly", 1, "alive again").await?;
+    ring.stop("deadly").await?;
+    until_no_labs(&facts, "deadly").await?;
     ring.finish().await
 }

@@ -2,7 +2,7 @@
 //! `print(...)` prints what stands there (`2+2` is 4), `late(x)` prints it after the reply, `err(x)` to the standard error,
 //! `raise X` fails, `raise_quietly` fails without traceback, `sleep` goes on until it is interrupted, `garbage` sends what is no
 //! message, `reply_only` never says that it is idle, `close` closes the connection normally, `drop` without a word, `flood` sends
-//! a message of a megabyte.
+//! a message of a megabyte, `die` ends the kernel, of which the lab tells, `die_late` does so soon after the reply.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,7 +125,7 @@ impl Kernel {
         tokio::time::sleep(time).await;
         let mut status = json!({"status": "ok", "execution_count": 1});
         let mut late = Vec::new();
-        let mut is_idle = true;
+        let (mut is_idle, mut dies_late) = (true, false);
         for line in code.lines() {
             let argument = line
                 .split_once('(')
@@ -162,6 +162,8 @@ impl Kernel {
                     self.send("iopub", &kind, parent, &json!({})).await?;
                 }
                 "reply_only" => is_idle = false,
+                "die" => return self.die("restarting").await,
+                "die_late" => dies_late = true,
                 "close" => {
                     self.socket.close(None).await.map_err(|_| Gone)?;
                     while let Some(Ok(_)) = self.socket.next().await {}
@@ -181,7 +183,16 @@ impl Kernel {
             self.send("iopub", "status", parent, &json!({"execution_state": "idle"}))
                 .await?;
         }
+        if dies_late {
+            self.die("dead").await?;
+        }
         Ok(())
+    }
+
+    /// The lab tells of the kernel's death, in answer to nothing.
+    async fn die(&mut self, state: &str) -> Result<(), Gone> {
+        self.send("iopub", "status", &json!({}), &json!({"execution_state": state}))
+            .await
     }
 
     fn printed(&self, argument: &str) -> String {

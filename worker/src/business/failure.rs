@@ -15,6 +15,8 @@ use crate::monkey::Stopped;
 const URL: usize = 512;
 /// Most bytes of a name of a notebook or cell that a failure keeps.
 const NAME: usize = 256;
+/// Most bytes of a traceback that a failure keeps: its end, where the exception is.
+const TRACEBACK: usize = 16 * 1024 + 8;
 /// Most bytes of a spawn log that a failure keeps: its end, where the reason is.
 const SPAWN_LOG: usize = 8 * 1024;
 
@@ -46,6 +48,7 @@ pub(crate) struct Failure {
     excerpt: Option<Box<str>>,
     notebook: Option<Box<str>>,
     cell: Option<Box<str>>,
+    traceback: Option<Box<str>>,
     spawn_log: Option<Box<str>>,
     error: BoxError,
 }
@@ -104,6 +107,12 @@ impl IterationError {
         self.with(|failure| set(&mut failure.cell, first_bytes(cell, NAME)))
     }
 
+    /// Says how code that ran elsewhere came to fail; of much its end is kept.
+    #[must_use]
+    pub(crate) fn traced(self, traceback: &str) -> Self {
+        self.with(|failure| set(&mut failure.traceback, last_bytes(traceback, TRACEBACK)))
+    }
+
     /// Says what a spawn told of itself, line by line; of a long one its end is kept.
     #[must_use]
     pub(crate) fn spawn_log(self, log: &str) -> Self {
@@ -122,6 +131,7 @@ impl Failure {
             excerpt: None,
             notebook: None,
             cell: None,
+            traceback: None,
             spawn_log: None,
             error,
         }
@@ -175,7 +185,11 @@ impl Failure {
             write!(text, "\n  caused by: {error}").expect("a String takes everything");
             cause = error.source();
         }
-        for (what, said) in [("answer", &self.excerpt), ("spawn log", &self.spawn_log)] {
+        for (what, said) in [
+            ("traceback", &self.traceback),
+            ("answer", &self.excerpt),
+            ("spawn log", &self.spawn_log),
+        ] {
             if let Some(said) = said {
                 write!(text, "\n{what}:\n{}", said.trim_end()).expect("a String takes everything");
             }
@@ -195,6 +209,7 @@ impl Failure {
             &mut self.excerpt,
             &mut self.notebook,
             &mut self.cell,
+            &mut self.traceback,
             &mut self.spawn_log,
         ] {
             if let Some(text) = part {

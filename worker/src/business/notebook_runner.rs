@@ -18,7 +18,7 @@ use mobu_fleet::runtime::clock::{self, Instant};
 use self::glob::GlobError;
 use self::queue::Queue;
 use self::selection::Selection;
-use super::nublado::{CodeError, LOGGED, LabSession, LabWork};
+use super::nublado::{CodeError, LOGGED, LabSession, LabWork, Ran};
 use super::{IterationError, Phase};
 use crate::client::repertoire::DiscoveryError;
 use crate::client::repository::{
@@ -363,21 +363,25 @@ async fn run_cell(
     // Boxed, because it needs more room than all the rest of a monkey, and only while it is under way.
     monkey.enter(Phase::ExecuteCell);
     let begun = clock::now();
-    let outcome = Box::pin(session.run(&cell.code)).await;
-    if !matches!(outcome, Err(CodeError::Stopped(_))) {
+    let ran = Box::pin(session.run(&cell.code)).await;
+    if !ran.is_stopped() {
         monkey.emit(Act::NotebookCellExecution {
             notebook: notebook.clone(),
             duration: Some(begun.elapsed().as_secs_f64()),
             cell_id: cell.id.clone(),
-            success: outcome.is_ok(),
+            success: ran.ended.is_ok(),
         });
     }
-    let output = outcome.map_err(|source| {
+    let Ran { printed, ended } = ran;
+    if ended.is_err() && !printed.is_empty() {
+        monkey.info(&format!("Printed before it ended:\n{}\n", shown(&printed)));
+    }
+    ended.map_err(|source| {
         let path = notebook.notebook.clone();
-        let error = IterationError::from(RunError::Cell { path, source });
+        let error = source.explained(|source| RunError::Cell { path, source }.into());
         error.notebook(&notebook.notebook).cell(&cell.id)
     })?;
     monkey.leave();
-    monkey.info(&format!("Result:\n{}\n", shown(&output)));
+    monkey.info(&format!("Result:\n{}\n", shown(&printed)));
     Ok(())
 }

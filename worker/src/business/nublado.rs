@@ -13,7 +13,7 @@ use mobu_fleet::domain::events::Act;
 use mobu_fleet::runtime::clock::{self, Instant};
 
 use self::failure::{failed, noted};
-pub(crate) use self::session::{CodeError, LOGGED, LabSession};
+pub(crate) use self::session::{CodeError, LOGGED, LabSession, Ran};
 use super::tap_query::{discover, not_found};
 use super::{Business, IterationError, Phase};
 use crate::client::nublado::{Nublado, NubladoError};

@@ -6,7 +6,7 @@ use mobu_fleet::domain::business::{NubladoOptions, NubladoPythonLoopOptions};
 use mobu_fleet::domain::events::Act;
 use mobu_fleet::runtime::clock;
 
-use super::nublado::{CodeError, InLab, LOGGED, LabSession, LabWork};
+use super::nublado::{InLab, LOGGED, LabSession, LabWork, Ran};
 use super::{IterationError, Phase};
 use crate::monkey::Monkey;
 
@@ -35,16 +35,22 @@ impl LabWork for PythonLoop {
         let code = &self.options.code;
         for _ in 0..self.options.max_executions {
             let begun = clock::now();
-            let outcome = session.run_unseen(code).await;
-            if !matches!(outcome, Err(CodeError::Stopped(_))) {
+            let ran = session.run_unseen(code).await;
+            if !ran.is_stopped() {
                 monkey.emit(Act::NubladoPythonExecution {
-                    duration: outcome.is_ok().then(|| begun.elapsed().as_secs_f64()),
-                    success: outcome.is_ok(),
+                    duration: ran.ended.is_ok().then(|| begun.elapsed().as_secs_f64()),
+                    success: ran.ended.is_ok(),
                     code: code.clone(),
                 });
             }
-            let output = outcome?;
-            monkey.info(&monkey.shown(&format!("{code} -> {output}"), LOGGED));
+            let Ran { printed, ended } = ran;
+            let arrow = if ended.is_ok() {
+                "->"
+            } else {
+                "did not end well, after it had printed:"
+            };
+            monkey.info(&monkey.shown(&format!("{code} {arrow} {printed}"), LOGGED));
+            ended?;
             let pause = session.pause(self.options.nublado.execution_idle_time.to_std());
             pause.await.unless_stopped()?;
         }

@@ -22,7 +22,7 @@ use secrecy::SecretString;
 
 use self::browser::Browser;
 pub(crate) use self::error::NubladoError;
-pub(crate) use self::execution::{Execution, Meaning, Outcome, plain};
+pub(crate) use self::execution::{Execution, Meaning, Raised, plain};
 pub(crate) use self::kernel::{Kernel, SocketError};
 pub(crate) use self::lab::SessionIds;
 pub(crate) use self::message::Incoming;

@@ -270,6 +270,7 @@ async fn a_cell_that_fails_names_its_notebook_and_leaves_neither_lab_nor_clone()
     let mut bench = Bench::new(&files).await;
     bench.start("n", 1, "NotebookRunnerInfinite", &json!({})).await;
     let log = bench.until_said("n", "Restarting failed monkey").await;
+    assert!(!log.contains("Printed before"), "it has printed nothing: {log}");
     assert!(log.contains("execute: a/x.ipynb: Error executing cell"), "{log}");
     assert!(log.contains("caused by: ") && log.contains("raise Oops"), "{log}");
     for fact in [
@@ -292,6 +293,24 @@ async fn a_cell_that_fails_names_its_notebook_and_leaves_neither_lab_nor_clone()
     );
     let hub = bench.end(&["n"]).await;
     assert_eq!(cells(&hub), ["print(1)", "raise Oops"]);
+}
+
+#[tokio::test]
+async fn a_cell_whose_kernel_dies_is_named_with_what_it_printed() {
+    let files = [("a/x.ipynb", &*notebook(&[("deadly", "print(last words)\ndie")]))];
+    let mut bench = Bench::new(&files).await;
+    bench.start("n", 1, "NotebookRunnerInfinite", &json!({})).await;
+    let log = bench.until_said("n", "Restarting failed monkey").await;
+    for text in [
+        r"Printed before it ended:\nlast words\n",
+        "kernel: a/x.ipynb: Error executing cell",
+        "caused by: the kernel died; its lab calls it `restarting`",
+        r#""notebook": "a/x.ipynb""#,
+        r#""cell": "deadly""#,
+    ] {
+        assert!(log.contains(text), "{text} in {log}");
+    }
+    bench.end(&["n"]).await;
 }
 
 #[tokio::test]

@@ -255,7 +255,10 @@ async fn garbage_on_the_socket_is_warned_of_and_a_missing_idle_is_not_waited_for
 #[tokio::test]
 async fn code_that_fails_says_how_and_its_lab_goes() {
     for (code, text) in [
-        ("print(a)\nraise X\nprint(b)", "execute: Traceback\n\nraise X"),
+        (
+            "print(a)\nraise X\nprint(b)",
+            "execute: E: raise X\ntraceback:\nTraceback\n\nraise X",
+        ),
         ("raise_quietly", "execute: the kernel gave the status `aborted`"),
         ("close", "websocket: JupyterLab WebSocket unexpectedly closed: "),
         ("drop", "websocket: Error talking to lab WebSocket: "),
@@ -275,6 +278,49 @@ async fn code_that_fails_says_how_and_its_lab_goes() {
         );
         assert_eq!(bench.hub.labs(), Vec::<String>::new());
         assert_eq!(bench.monkey().unwrap().business.image, None);
+        bench.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_kernel_that_dies_is_a_failure_and_the_next_session_has_another_one() {
+    for speaks_v1 in [true, false] {
+        for (code, state) in [("print(a)\ndie", "restarting"), ("print(a)\ndie_late", "dead")] {
+            let knobs = Knobs {
+                speaks_v1,
+                ..Knobs::default()
+            };
+            let options = json!({"code": code, "error_idle_time": 0.01, "execution_idle_time": 0.1});
+            let mut bench = Bench::start(knobs, options).await;
+            let log = bench.failure().await;
+            let text = format!("kernel: the kernel died; its lab calls it `{state}`");
+            assert!(
+                log.contains(&text) && log.contains("\"phase\": \"execute_python\""),
+                "{code}: {log}"
+            );
+            let sessions = "POST /nb/user/bot-mobu-n1/api/sessions";
+            bench
+                .until(|hub| (count(&hub.requests(), sessions) > 1).then_some(()))
+                .await;
+            bench.end().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn code_that_fails_is_logged_with_what_it_printed_and_then_with_the_error() {
+    for (code, error) in [
+        ("print(a)\nerr(b)\nraise X", "execute: E: raise X"),
+        ("print(a)\nerr(b)\nsleep", "timeout: running code timed out"),
+        ("print(a)\nerr(b)\nclose", "websocket: "),
+        ("print(a)\nerr(b)\ndie", "kernel: "),
+    ] {
+        let options = json!({"code": code, "cell_execution_timeout": 1.0});
+        let mut bench = Bench::start(Knobs::default(), options).await;
+        let log = bench.failure().await;
+        let printed = log.find("did not end well, after it had printed: ab\"");
+        let printed = printed.unwrap_or_else(|| panic!("{code}: {log}"));
+        assert!(log[printed..].contains(error), "{code}: {log}");
         bench.end().await;
     }
 }

@@ -9,8 +9,9 @@ use serde_json::json;
 use super::failure::{failed, unopened};
 use crate::business::{IterationError, Phase};
 use crate::client::nublado::{
-    Execution, Incoming, Kernel, Meaning, Nublado, NubladoError, Outcome, SessionIds, SocketError,
+    Execution, Incoming, Kernel, Meaning, Nublado, NubladoError, Raised, SessionIds, SocketError,
 };
+use crate::client::shown::last_bytes;
 use crate::monkey::{Event, Field, Monkey, Pause, Stopped};
 
 /// How long a kernel that has answered may take to say that it is idle: what it says no more is not waited for.
@@ -24,6 +25,10 @@ const HURRY: Duration = Duration::from_secs(5);
 pub(crate) const LOGGED: usize = 64 << 10;
 /// Most bytes of a name that a lab gives that are logged.
 const NAME: usize = 1 << 10;
+/// Most bytes of the kind of a message that are logged.
+const KIND: usize = 256;
+/// Most bytes of a traceback that are logged: its end, where the exception is.
+const TRACEBACK: usize = 16 << 10;
 
 /// Prints which image runs: its reference, and what it is called.
 const IMAGE: &str = "import os\nprint(os.getenv(\"JUPYTER_IMAGE_SPEC\"))\nprint(os.getenv(\"IMAGE_DESCRIPTION\"))\n";
@@ -42,6 +47,22 @@ pub(crate) struct LabSession<'m> {
     limit: Option<Duration>,
 }
 
+/// What became of a piece of code.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    /// What it printed, standard output and error alike, in the order in which it came: also before it failed.
+    pub(crate) printed: String,
+    /// How it ended.
+    pub(crate) ended: Result<(), CodeError>,
+}
+
+impl Ran {
+    /// Whether it ended before its time because the monkey shall stop.
+    pub(crate) const fn is_stopped(&self) -> bool {
+        matches!(self.ended, Err(CodeError::Stopped(_)))
+    }
+}
+
 /// Why code did not run to a good end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CodeError {
@@ -49,10 +70,18 @@ pub(crate) enum CodeError {
     #[error(transparent)]
     Stopped(#[from] Stopped),
     /// The code raised, or the kernel gave it up.
-    #[error("{traceback}")]
+    #[error("{reason}")]
     Raised {
-        /// What Python says, without colours; never empty.
+        /// What was raised, in one line.
+        reason: String,
+        /// How the code came to it, without colours; may be empty.
         traceback: String,
+    },
+    /// The kernel died, while the code ran or before.
+    #[error("the kernel died; its lab calls it `{state}`")]
+    KernelDied {
+        /// What the lab says about it.
+        state: &'static str,
     },
     /// The code took longer than `cell_execution_timeout`; the kernel was interrupted.
     #[error("running code timed out after {limit:?}")]
@@ -62,7 +91,7 @@ pub(crate) enum CodeError {
     },
     /// The connection to the kernel broke.
     #[error(transparent)]
-    Connection(#[from] SocketError),
+    Connection(SocketError),
     /// An earlier error has left no connection.
     #[error("the session has no connection to its kernel any more")]
     Disconnected,
@@ -75,7 +104,30 @@ impl CodeError {
             Self::Stopped(_) => "stopped",
             Self::Raised { .. } => "execute",
             Self::TimedOut { .. } => "timeout",
+            Self::KernelDied { .. } => "kernel",
             Self::Connection(_) | Self::Disconnected => "websocket",
+        }
+    }
+}
+
+impl CodeError {
+    /// Makes a failure of it, with what there is to read of how the code came to it.
+    pub(crate) fn explained(mut self, failed: impl FnOnce(Self) -> IterationError) -> IterationError {
+        match &mut self {
+            Self::Raised { traceback, .. } => {
+                let traceback = std::mem::take(traceback);
+                failed(self).traced(&traceback)
+            }
+            _ => failed(self),
+        }
+    }
+}
+
+impl From<SocketError> for CodeError {
+    fn from(error: SocketError) -> Self {
+        match error {
+            SocketError::Died { state } => Self::KernelDied { state },
+            error => Self::Connection(error),
         }
     }
 }
@@ -84,7 +136,7 @@ impl From<CodeError> for IterationError {
     fn from(error: CodeError) -> Self {
         match error {
             CodeError::Stopped(stopped) => stopped.into(),
-            error => Self::retry(error.kind(), error),
+            error => error.explained(|error| Self::retry(error.kind(), error)),
         }
     }
 }
@@ -121,7 +173,7 @@ impl<'m> LabSession<'m> {
     pub(super) async fn prepare(&mut self, options: &NubladoOptions) -> Result<(), IterationError> {
         let monkey = self.monkey;
         monkey.enter(Phase::ExecuteSetup);
-        let image = self.run_unseen(IMAGE).await?;
+        let image = self.ask(IMAGE).await?;
         if let Some((reference, description)) = image.split_once('\n') {
             let (reference, description) = (
                 monkey.shown(reference.trim(), NAME),
@@ -136,52 +188,69 @@ impl<'m> LabSession<'m> {
             monkey.show(|activity| activity.image = Some(json!({})));
         }
         if options.get_node {
-            let node = self.run_unseen(NODE).await?;
+            let node = self.ask(NODE).await?;
             monkey.info(&format!("Running on node {}", monkey.shown(&node, NAME)));
         }
         if let Some(path) = &options.working_directory {
             monkey.info(&format!("Changing directories to {path}"));
-            self.run_unseen(&format!("import os\nos.chdir({})\n", python_text(path)))
+            self.ask(&format!("import os\nos.chdir({})\n", python_text(path)))
                 .await?;
         }
         Ok(())
     }
 
-    /// Runs code and returns what it printed, standard output and error alike, in the order in which it came. Shows the code
-    /// as the monkey's `running_code` until it has ended well.
+    /// Runs code. Shows it as the monkey's `running_code` until it has ended well.
     ///
     /// A stop interrupts the kernel and gives [`CodeError::Stopped`]. After any error but [`CodeError::Raised`] the session is of
     /// no more use.
-    pub(crate) async fn run(&mut self, code: &str) -> Result<String, CodeError> {
+    pub(crate) async fn run(&mut self, code: &str) -> Ran {
         let shown = code.to_owned();
         self.monkey.show(|activity| activity.running_code = Some(shown));
-        let outcome = self.run_unseen(code).await;
-        if matches!(outcome, Ok(_) | Err(CodeError::Stopped(_))) {
+        let ran = self.run_unseen(code).await;
+        if ran.ended.is_ok() || ran.is_stopped() {
             self.monkey.show(|activity| activity.running_code = None);
         }
-        outcome
+        ran
     }
 
     /// Runs code as [`LabSession::run`] does, without showing it.
-    pub(crate) async fn run_unseen(&mut self, code: &str) -> Result<String, CodeError> {
+    pub(crate) async fn run_unseen(&mut self, code: &str) -> Ran {
+        let mut execution = Execution::new(id(&mut self.random));
+        let ended = self.run_to_an_end(code, &mut execution).await;
+        let (printed, raised) = execution.into_parts();
+        let raised = raised.map_or(Ok(()), |Raised { reason, traceback }| {
+            let traceback = self.monkey.hide(&traceback);
+            let is_cut = traceback.len() > TRACEBACK;
+            let traceback = format!("{}{}", if is_cut { "…" } else { "" }, last_bytes(&traceback, TRACEBACK));
+            Err(CodeError::Raised { reason, traceback })
+        });
+        Ran {
+            printed,
+            ended: ended.and(raised),
+        }
+    }
+
+    /// Runs code of our own, and returns what it printed.
+    async fn ask(&mut self, code: &str) -> Result<String, CodeError> {
+        let Ran { printed, ended } = self.run_unseen(code).await;
+        ended.map(|()| printed)
+    }
+
+    async fn run_to_an_end(&mut self, code: &str, execution: &mut Execution) -> Result<(), CodeError> {
         // Taken out, so that what ends badly in the middle of a message is not used again.
         let mut kernel = self.kernel.take().ok_or(CodeError::Disconnected)?;
-        let request = id(&mut self.random);
         let running = async {
             let limited = tokio::time::timeout(
                 self.limit.unwrap_or(FOREVER),
-                run(&mut kernel, code, request, self.monkey),
+                run(&mut kernel, code, execution, self.monkey),
             );
             limited.await
         };
         let ended = self.monkey.unless_stopped(Box::pin(running)).await;
         match ended {
-            Ok(Ok(Ok(outcome))) => {
+            Ok(Ok(Ok(()))) => {
                 self.kernel = Some(kernel);
-                match outcome {
-                    Outcome::Printed(text) => Ok(text),
-                    Outcome::Raised(traceback) => Err(CodeError::Raised { traceback }),
-                }
+                Ok(())
             }
             Ok(Ok(Err(error))) => Err(error.into()),
             Ok(Err(_)) => {
@@ -266,8 +335,8 @@ impl<'m> LabSession<'m> {
 /// A time that no clock overflows with.
 const FOREVER: Duration = Duration::from_secs(365 * 86400);
 
-async fn run(kernel: &mut Kernel, code: &str, request: String, monkey: &Monkey) -> Result<Outcome, SocketError> {
-    let mut execution: Execution = kernel.execute(code, request).await?;
+async fn run(kernel: &mut Kernel, code: &str, execution: &mut Execution, monkey: &Monkey) -> Result<(), SocketError> {
+    kernel.execute(code, execution).await?;
     while !execution.has_ended() {
         let next = if execution.is_decided() {
             match tokio::time::timeout(GRACE, kernel.next()).await {
@@ -285,12 +354,12 @@ async fn run(kernel: &mut Kernel, code: &str, request: String, monkey: &Monkey) 
             monkey.say(&Event {
                 level: LogLevel::Warning,
                 text: "Ignoring unrecognized WebSocket message",
-                fields: &[("type", Field::Text(message.kind()))],
+                fields: &[("type", Field::Text(&monkey.shown(message.kind(), KIND)))],
                 exception: None,
             });
         }
     }
-    Ok(execution.outcome())
+    Ok(())
 }
 
 /// Returns 32 hexadecimal digits.

@@ -5,17 +5,22 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::message::KernelMessage;
+use crate::client::shown::{first_bytes, last_bytes};
 
 /// Most bytes of output that are kept.
 const OUTPUT: usize = 1024 * 1024;
+/// Most bytes of what a kernel says about an exception that are kept, those at its end.
+const TRACEBACK: usize = 256 * 1024;
+/// Most bytes of an exception in one line.
+const REASON: usize = 1024;
 
-/// How code ended.
+/// What a kernel says about code that did not end well, without colours.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// Well.
-    Printed(String),
-    /// With an exception, or not at all: what the kernel says about it, without colours.
-    Raised(String),
+pub(crate) struct Raised {
+    /// The exception in one line; never empty.
+    pub(crate) reason: String,
+    /// How the code came to it; may be empty.
+    pub(crate) traceback: String,
 }
 
 /// Code that runs.
@@ -29,7 +34,7 @@ pub(crate) struct Execution {
     output: String,
     /// How many bytes of output were not kept.
     dropped: usize,
-    raised: Option<String>,
+    raised: Option<Raised>,
     has_answered: bool,
     is_idle: bool,
 }
@@ -46,7 +51,8 @@ pub(crate) enum Meaning {
 }
 
 impl Execution {
-    pub(super) const fn new(id: String) -> Self {
+    /// Makes one that is to run under this ID.
+    pub(crate) const fn new(id: String) -> Self {
         Self {
             id,
             output: String::new(),
@@ -55,6 +61,11 @@ impl Execution {
             has_answered: false,
             is_idle: false,
         }
+    }
+
+    /// ID of the request.
+    pub(super) fn id(&self) -> &str {
+        &self.id
     }
 
     /// Takes a message of the kernel.
@@ -67,12 +78,12 @@ impl Execution {
         match message.kind.as_str() {
             "stream" => self.append(text("text").unwrap_or_default()),
             "error" => {
-                self.raised.get_or_insert_with(|| traceback(content));
+                self.raised.get_or_insert_with(|| raised(content));
             }
             "execute_reply" => {
                 self.has_answered = true;
                 if text("status") != Some("ok") {
-                    self.raised.get_or_insert_with(|| traceback(content));
+                    self.raised.get_or_insert_with(|| raised(content));
                 }
             }
             "status" if text("execution_state") == Some("idle") => self.is_idle = true,
@@ -100,16 +111,13 @@ impl Execution {
         self.has_answered || self.raised.is_some()
     }
 
-    /// Returns how it ended.
-    pub(crate) fn outcome(self) -> Outcome {
-        if let Some(traceback) = self.raised {
-            return Outcome::Raised(traceback);
-        }
+    /// Returns what it has printed so far, and what went wrong, if the kernel has said that anything did.
+    pub(crate) fn into_parts(self) -> (String, Option<Raised>) {
         let mut output = self.output;
         if self.dropped > 0 {
             write!(output, "… ({} more bytes)", self.dropped).expect("a String takes everything");
         }
-        Outcome::Printed(output)
+        (output, self.raised)
     }
 
     fn append(&mut self, text: &str) {
@@ -125,20 +133,32 @@ impl Execution {
     }
 }
 
-/// Returns what a kernel says about an exception; never nothing.
-fn traceback(content: &Value) -> String {
+/// Returns what a kernel says about an exception.
+fn raised(content: &Value) -> Raised {
     let lines = content.get("traceback").and_then(Value::as_array);
     let lines: Vec<_> = lines.into_iter().flatten().filter_map(Value::as_str).collect();
     let text = plain(&lines.join("\n"));
-    if !text.trim().is_empty() {
-        return text;
-    }
-    let said = |key: &str| content.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-    match (said("ename"), said("evalue")) {
+    let traceback = last_bytes(text.trim_end(), TRACEBACK).to_owned();
+    let said = |key: &str| {
+        let text = plain(content.get(key).and_then(Value::as_str)?);
+        let line = text.lines().map(str::trim).find(|line| !line.is_empty());
+        line.map(|line| first_bytes(line, REASON).to_owned())
+    };
+    let reason = match (said("ename"), said("evalue")) {
         (Some(name), Some(value)) => format!("{name}: {value}"),
-        (Some(text), None) | (None, Some(text)) => text.to_owned(),
-        (None, None) => format!("the kernel gave the status `{}`", said("status").unwrap_or("error")),
-    }
+        (Some(text), None) => text,
+        // Rulers are drawn below headings, and say nothing.
+        (None, value) => {
+            let mut lines = traceback.lines().rev().map(str::trim);
+            let last = lines.find(|line| line.contains(|c: char| c != '-' && c != '='));
+            let last = last.map(|line| first_bytes(line, REASON).to_owned());
+            let status = || said("status").unwrap_or_else(|| "error".to_owned());
+            value
+                .or(last)
+                .unwrap_or_else(|| format!("the kernel gave the status `{}`", status()))
+        }
+    };
+    Raised { reason, traceback }
 }
 
 /// Returns a text without the sequences that colour it on a terminal.
@@ -207,10 +227,10 @@ mod tests {
         execution.take(&message("other", "stream", json!({"text": "not ours"})));
         execution.take(&message("m", "status", json!({"execution_state": "idle"})));
         assert!(execution.has_ended());
-        assert_eq!(execution.outcome(), Outcome::Printed("ab".to_owned()));
+        assert_eq!(execution.into_parts(), ("ab".to_owned(), None));
         let (execution, _) = run(&[idle(), stream("c"), reply("ok")]);
         assert!(execution.has_ended());
-        assert_eq!(execution.outcome(), Outcome::Printed("c".to_owned()));
+        assert_eq!(execution.into_parts(), ("c".to_owned(), None));
     }
 
     #[test]
@@ -219,18 +239,44 @@ mod tests {
             "error",
             json!({"ename": "E", "evalue": "v", "traceback": ["\x1b[0;31mE\x1b[0m", ": v"]}),
         );
-        let other = ("execute_reply", json!({"status": "error", "traceback": ["another"]}));
+        let other = (
+            "execute_reply",
+            json!({"status": "error", "traceback": ["first", "last", "-----\n"]}),
+        );
         let (execution, _) = run(&[stream("a"), error.clone(), other.clone(), idle()]);
         assert!(execution.has_ended());
-        assert_eq!(execution.outcome(), Outcome::Raised("E\n: v".to_owned()));
-        assert_eq!(run(&[other]).0.outcome(), Outcome::Raised("another".to_owned()));
+        let raised = |reason: &str, traceback: &str| {
+            let (reason, traceback) = (reason.to_owned(), traceback.to_owned());
+            Some(Raised { reason, traceback })
+        };
+        assert_eq!(
+            execution.into_parts(),
+            ("a".to_owned(), raised("E: v", "E\n: v")),
+            "what was printed before is kept"
+        );
+        let why = |message| run(&[message]).0.into_parts().1;
+        assert_eq!(why(other), raised("last", "first\nlast\n-----"));
         assert!(run(&[error]).0.is_decided());
         assert_eq!(
-            run(&[reply("aborted")]).0.outcome(),
-            Outcome::Raised("the kernel gave the status `aborted`".to_owned())
+            why(reply("aborted")),
+            raised("the kernel gave the status `aborted`", "")
         );
         let bare = ("error", json!({"ename": "KeyError", "evalue": "'x'", "traceback": []}));
-        assert_eq!(run(&[bare]).0.outcome(), Outcome::Raised("KeyError: 'x'".to_owned()));
+        assert_eq!(why(bare), raised("KeyError: 'x'", ""));
+        let lines = ("error", json!({"ename": "\x1b[1mE", "evalue": "\n one\ntwo"}));
+        assert_eq!(why(lines), raised("E: one", ""));
+    }
+
+    #[test]
+    fn of_an_endless_traceback_the_end_is_kept_and_of_an_endless_reason_the_beginning() {
+        let long = "x".repeat(2 * TRACEBACK);
+        let error = (
+            "error",
+            json!({"ename": "E", "evalue": long, "traceback": [long, "the end"]}),
+        );
+        let raised = run(&[error]).0.into_parts().1.unwrap();
+        assert!(raised.traceback.len() <= TRACEBACK && raised.traceback.ends_with("the end"));
+        assert!(raised.reason.len() < REASON + 8 && raised.reason.starts_with("E: xx"));
     }
 
     #[test]
@@ -248,9 +294,7 @@ mod tests {
             reply("ok"),
             idle(),
         ]);
-        let Outcome::Printed(output) = execution.outcome() else {
-            panic!("it printed")
-        };
+        let (output, _) = execution.into_parts();
         assert!(
             output.ends_with("éx… (3 more bytes)"),
             "{}",

@@ -59,6 +59,12 @@ pub(crate) enum SocketError {
     /// It broke.
     #[error("Error talking to lab WebSocket: {0}")]
     Broken(BoxError),
+    /// The kernel has died, and with it all that code has left in it. The lab may have started another one in its place.
+    #[error("the kernel died; its lab calls it `{state}`")]
+    Died {
+        /// What the lab says about it.
+        state: &'static str,
+    },
     /// The lab is silent, also when asked.
     #[error("Error talking to lab WebSocket: no answer to a ping within {PONG:?}")]
     Silent,
@@ -97,6 +103,8 @@ pub(crate) struct Kernel {
     framing: Framing,
     username: String,
     session: String,
+    /// Whether it has died, and what the lab calls that.
+    died: Option<&'static str>,
     /// When something came last, and when it was asked for if that is longer ago.
     heard: Instant,
     asked: Option<Instant>,
@@ -142,17 +150,21 @@ impl Kernel {
             framing,
             username: username.to_owned(),
             session: session.to_owned(),
+            died: None,
             heard: clock::now(),
             asked: None,
         })
     }
 
-    /// Sends code under a request ID; [`Kernel::next`] then brings what the kernel says about it.
-    pub(crate) async fn execute(&mut self, code: &str, id: String) -> Result<Execution, SocketError> {
+    /// Sends code; [`Kernel::next`] then brings what the kernel says about it.
+    pub(crate) async fn execute(&mut self, code: &str, execution: &Execution) -> Result<(), SocketError> {
+        if let Some(state) = self.died {
+            return Err(SocketError::Died { state });
+        }
         let request = ExecuteRequest {
             username: &self.username,
             session: &self.session,
-            id: &id,
+            id: execution.id(),
             at: clock::wall(),
             code,
         };
@@ -160,16 +172,26 @@ impl Kernel {
             Framing::Json => Message::text(request.to_json()),
             Framing::V1 => Message::binary(request.to_v1()),
         };
-        self.socket.send(message).await.map_err(broken)?;
-        Ok(Execution::new(id))
+        self.socket.send(message).await.map_err(broken)
     }
 
-    /// Waits for the next message, and keeps the connection alive meanwhile.
+    /// Waits for the next message, and keeps the connection alive meanwhile. That the kernel has died is an error, now and ever after.
     ///
     /// # Cancel safety
     ///
     /// Safe: nothing that has come is lost.
     pub(crate) async fn next(&mut self) -> Result<Incoming, SocketError> {
+        let next = self.receive().await?;
+        if let Incoming::Message(message) = &next {
+            self.died = self.died.or_else(|| message.death());
+        }
+        match self.died {
+            Some(state) => Err(SocketError::Died { state }),
+            None => Ok(next),
+        }
+    }
+
+    async fn receive(&mut self) -> Result<Incoming, SocketError> {
         loop {
             let wake = self.asked.map_or(self.heard + PING, |asked| asked + PONG);
             let next = tokio::select! {

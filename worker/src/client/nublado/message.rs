@@ -90,6 +90,9 @@ impl ExecuteRequest<'_> {
     }
 }
 
+/// What labs call the state of a kernel that has died, whether or not they start another one in its place.
+const DEAD: [&str; 3] = ["restarting", "autorestarting", "dead"];
+
 /// Size of a number in the table of offsets.
 const NUMBER: usize = size_of::<u64>();
 
@@ -162,6 +165,15 @@ impl KernelMessage {
     /// What it is about.
     pub(crate) fn kind(&self) -> &str {
         &self.kind
+    }
+
+    /// Returns the state of a kernel that has died, as the lab tells it. A kernel cannot say so itself: it is no answer to anything.
+    pub(super) fn death(&self) -> Option<&'static str> {
+        if self.kind != "status" || self.parent.is_some() {
+            return None;
+        }
+        let state = self.content.get("execution_state")?.as_str()?;
+        DEAD.into_iter().find(|dead| *dead == state)
     }
 }
 
