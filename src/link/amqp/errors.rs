@@ -47,15 +47,21 @@ pub(super) fn closed(error: &lapin::Error) -> LinkError {
 
 /// An error of declaring, binding or consuming `object`.
 pub(super) fn of_object(object: &str, error: &lapin::Error) -> LinkError {
-    match reply_code(error) {
+    meaning(object, reply_code(error), words(error))
+}
+
+fn meaning(object: &str, code: Option<u16>, reason: String) -> LinkError {
+    match code {
+        // A stream whose nodes come back one after the other. It is as it should be, and nobody must do anything.
+        Some(code::PRECONDITION_FAILED) if reason.contains("running replica") => LinkError::Closed { reason },
         Some(code::ACCESS_REFUSED | code::PRECONDITION_FAILED) => LinkError::Refused {
             object: object.to_owned(),
-            reason: words(error),
+            reason,
         },
         Some(code::RESOURCE_LOCKED) => LinkError::NameInUse {
             name: object.to_owned(),
         },
-        _ => closed(error),
+        _ => LinkError::Closed { reason },
     }
 }
 
@@ -116,4 +122,22 @@ pub(super) async fn within<T>(
             operation,
             after: limit,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_without_a_running_replica_is_waited_for_and_other_arguments_are_not() {
+        let meaning = |reason: &str| meaning("f.state", Some(code::PRECONDITION_FAILED), reason.to_owned());
+        for reason in [
+            "PRECONDITION_FAILED - stream queue 'f.state' in vhost '/' does not have a running replica on the local node",
+            "PRECONDITION_FAILED - stream queue 'f.state' in vhost '/' does not have any running replicas",
+        ] {
+            assert!(!meaning(reason).needs_attention(), "{reason}");
+        }
+        let reason = "PRECONDITION_FAILED - inequivalent arg 'x-max-length-bytes' for queue 'f.state' in vhost '/'";
+        assert!(meaning(reason).needs_attention());
+    }
 }
