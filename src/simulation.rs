@@ -29,13 +29,15 @@ pub enum Bug {
     LeadWithoutRewriting,
     /// A replica whose name is another's goes on.
     KeepRunningWithoutName,
+    /// A replica whose name is taken by somebody who does not answer takes a spare, without proof that nobody can answer.
+    TakeSpareOnSilence,
     /// Nobody notices that a log lost entries which it has outgrown since.
     ForgetTheLine,
 }
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::FoldWithoutOwner,
         Self::AnswerOnConfirm,
         Self::ActBeforeCaughtUp,
@@ -45,6 +47,7 @@ impl Bug {
         Self::AdoptNoRefreshGeneration,
         Self::LeadWithoutRewriting,
         Self::KeepRunningWithoutName,
+        Self::TakeSpareOnSilence,
         Self::ForgetTheLine,
     ];
 }

@@ -141,6 +141,9 @@ def check_worker():
     user = User("worker")
     read_log(user)
     own_inbox(user, f"{FLEET}.replica.0", BROADCAST)
+    # Its spare, for while its own one is on a node that is down; who looks for it asks through the exchange of answers.
+    own_inbox(user, f"{FLEET}.replica.0+1", REPLIES, f"{FLEET}.replica.0+1")
+    user.may("ask at its spare", publish(REPLIES, f"{FLEET}.replica.0+1"))
     own_inbox(user, f"{FLEET}.reply.w", REPLIES, f"{FLEET}.reply.w")
     user.may("take runs", read(f"{FLEET}.run"))
     for exchange in ("reports", "replies", "events", "dead"):

@@ -14,8 +14,8 @@ use futures_lite::stream;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
-    Address, Inbox, Link, LinkError, LogRecord, LogStart, MAX_PAYLOAD, Message, ReplyAddress, RequestDelivery, Session,
-    SessionHealth, Settle,
+    Address, Inbox, Link, LinkError, LogRecord, LogStart, MAX_PAYLOAD, Message, ReplyAddress, RequestDelivery, SPARES,
+    Session, SessionHealth, Settle,
 };
 use crate::domain::ids::InstanceId;
 use crate::runtime::clock::{Instant, now};
@@ -81,7 +81,8 @@ struct State {
     sessions: BTreeMap<u64, Open>,
     next_session: u64,
     leader: Option<u64>,
-    replicas: BTreeMap<InstanceId, u64>,
+    /// By replica and number: 0 is its own inbox, the others are its spares.
+    replicas: BTreeMap<(InstanceId, u8), u64>,
     inboxes: Vec<Queue>,
     next_reply: u64,
     requests: VecDeque<(Message, bool)>,
@@ -103,7 +104,7 @@ struct Queue {
 
 #[derive(PartialEq, Eq)]
 enum Hears {
-    Replica(InstanceId),
+    Replica(InstanceId, u8),
     Broadcasts,
     Reports,
     Replies(ReplyAddress),
@@ -114,8 +115,9 @@ enum Hears {
 impl Hears {
     fn hears(&self, to: &Address) -> bool {
         match (self, to) {
-            (Self::Replica(_) | Self::Broadcasts, Address::Everyone) | (Self::Reports, Address::Coordinators) => true,
-            (Self::Replica(id), Address::Replica(to)) => id == to,
+            (Self::Replica(..) | Self::Broadcasts, Address::Everyone) | (Self::Reports, Address::Coordinators) => true,
+            (Self::Replica(id, _), Address::Replica(to)) => id == to,
+            (Self::Replica(id, number), Address::Inbox(to, wanted)) => id == to && number == wanted,
             (Self::Replies(own), Address::Reply(to)) => own == to,
             (Self::Events(pattern), Address::Events { key }) => matches(pattern, key),
             _ => false,
@@ -199,6 +201,34 @@ impl Hub {
     pub fn free_lock(&self) {
         let mut state = self.lock();
         state.leader = state.leader.filter(|holder| *holder != NOBODY);
+    }
+
+    /// Ends the sessions that hold a replica's inboxes, and keeps the inboxes taken, as a cluster does that waits for a dead node to come
+    /// back. If none was left to be taken, those of the nodes that were down already come free before.
+    pub fn strand_name(&self, id: &InstanceId) {
+        let holders: Vec<u64> = {
+            let mut state = self.lock();
+            let stranded = |state: &State| {
+                let places = state.replicas.iter();
+                places
+                    .filter(|((of, _), holder)| of == id && **holder == NOBODY)
+                    .count()
+            };
+            if stranded(&state) + 1 > usize::from(SPARES) {
+                state.replicas.retain(|(of, _), holder| of != id || *holder != NOBODY);
+            }
+            let held = state.replicas.iter_mut().filter(|((of, _), _)| of == id);
+            held.map(|(_, holder)| std::mem::replace(holder, NOBODY)).collect()
+        };
+        for holder in holders {
+            self.end(holder, "the node of the broker died");
+        }
+    }
+
+    /// Gives the inboxes of a replica free that [`Self::strand_name`] keeps.
+    pub fn free_name(&self, id: &InstanceId) {
+        let mut state = self.lock();
+        state.replicas.retain(|(of, _), holder| of != id || *holder != NOBODY);
     }
 
     /// Removes the newest `entries` of the log, as a broker may that lost power; all sessions end.
@@ -355,6 +385,18 @@ impl Drop for MemorySession {
 }
 
 impl MemorySession {
+    fn inbox_of(&self, id: &InstanceId, number: u8) -> Result<Inbox<Message>, LinkError> {
+        self.check()?;
+        let place = (id.clone(), number);
+        let holder = *self.hub.lock().replicas.entry(place).or_insert(self.id);
+        if holder != self.id {
+            return Err(LinkError::NameInUse {
+                name: format!("instance ID {id}"),
+            });
+        }
+        self.listen(Hears::Replica(id.clone(), number))
+    }
+
     fn check(&self) -> Result<(), LinkError> {
         match &*self.health.borrow() {
             SessionHealth::Closed { reason } => Err(LinkError::Closed { reason: reason.clone() }),
@@ -473,14 +515,11 @@ impl Session for MemorySession {
     }
 
     async fn replica_inbox(&self, id: &InstanceId) -> Result<Inbox<Message>, LinkError> {
-        self.check()?;
-        let holder = *self.hub.lock().replicas.entry(id.clone()).or_insert(self.id);
-        if holder != self.id {
-            return Err(LinkError::NameInUse {
-                name: format!("instance ID {id}"),
-            });
-        }
-        self.listen(Hears::Replica(id.clone()))
+        self.inbox_of(id, 0)
+    }
+
+    async fn spare_inbox(&self, id: &InstanceId, number: u8) -> Result<Inbox<Message>, LinkError> {
+        self.inbox_of(id, number)
     }
 
     async fn broadcasts(&self) -> Result<Inbox<Message>, LinkError> {
@@ -552,15 +591,27 @@ impl Session for MemorySession {
                 self.hub.bury(reason, message);
                 Ok(())
             }
-            Address::Replica(id) => {
-                let known = self.hub.lock().replicas.contains_key(&id);
-                if !known {
-                    return Err(LinkError::Unroutable {
-                        address: format!("replica {id}"),
-                    });
+            Address::Replica(ref id) | Address::Inbox(ref id, _) => {
+                let number = match to {
+                    Address::Inbox(_, number) => Some(number),
+                    _ => None,
+                };
+                let holders: Vec<u64> = {
+                    let state = self.hub.lock();
+                    let places = state.replicas.iter();
+                    let meant =
+                        places.filter(|((of, place), _)| of == id && number.is_none_or(|number| number == *place));
+                    meant.map(|(_, holder)| *holder).collect()
+                };
+                self.send_soft(&to, &message);
+                let name = format!("replica {id}");
+                if holders.is_empty() {
+                    Err(LinkError::Unroutable { address: name })
+                } else if holders.contains(&NOBODY) {
+                    Err(LinkError::Stranded { name })
+                } else {
+                    Ok(())
                 }
-                self.send_soft(&Address::Replica(id), &message);
-                Ok(())
             }
             soft => {
                 self.send_soft(&soft, &message);

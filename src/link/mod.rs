@@ -28,6 +28,10 @@ pub const MAX_PAYLOAD: usize = 12 * 1024 * 1024;
 /// when they are brought together after a loss, and what answers say around a state, fits [`MAX_PAYLOAD`] all the same.
 pub const MAX_STATE: usize = 4 * 1024 * 1024;
 
+/// How many further queues may stand for a replica's name, beside its own. A cluster of RabbitMQ 4.3 keeps an exclusive queue whose
+/// node died, and with it the name, until the node is back; a cluster of five goes on without two.
+pub const SPARES: u8 = 2;
+
 /// Where answers to a query or a request go: the name of its sender's reply queue.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplyAddress(pub String);
@@ -74,8 +78,12 @@ impl Message {
 pub enum Address {
     /// Every replica and every coordinator that listens now (`{fleet}.broadcast`). Loss is allowed.
     Everyone,
-    /// One replica's inbox (`{fleet}.replica.<id>`). [`LinkError::Unroutable`] if nobody has it open.
+    /// One replica, whichever of its inboxes it has open (`{fleet}.replica.<id>`). [`LinkError::Unroutable`] if none is,
+    /// [`LinkError::Stranded`] if one of them is stranded; another one may have got the message then.
     Replica(InstanceId),
+    /// One particular inbox of a replica: 0 is its own, 1 to [`SPARES`] are its spares (`{fleet}.replica.<id>+<number>`).
+    /// [`LinkError::Unroutable`] if nobody has it open, [`LinkError::Stranded`] if it is open and nobody can be behind it.
+    Inbox(InstanceId, u8),
     /// Every coordinator (`{fleet}.reports`). Loss is allowed.
     Coordinators,
     /// The sender of a query or request. Loss is allowed: it may be gone.
@@ -148,6 +156,12 @@ pub enum LinkError {
     #[error("{name} is in use by another process")]
     NameInUse {
         /// The queue that stands for the name.
+        name: String,
+    },
+    /// The broker has a queue and cannot reach it, because the node where it is died: whoever had it open has it no more.
+    #[error("{name} is on a node of the broker that is down")]
+    Stranded {
+        /// The queue, or the address that leads there.
         name: String,
     },
     /// The payload exceeds [`MAX_PAYLOAD`]; it was not sent.
@@ -313,6 +327,14 @@ pub trait Session: fmt::Debug + Send + Sync {
     /// [`LinkError::NameInUse`] while another session has it open.
     async fn replica_inbox(&self, id: &InstanceId) -> Result<Inbox<Message>, LinkError>;
 
+    /// Opens a spare inbox of a replica, numbered from 1 to [`SPARES`]: it gets what [`Session::replica_inbox`] would. Only for who
+    /// has proof that those before it are stranded. Held until the session ends.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError::NameInUse`] while another session has it open.
+    async fn spare_inbox(&self, id: &InstanceId, number: u8) -> Result<Inbox<Message>, LinkError>;
+
     /// Opens an inbox of broadcasts alone: what coordinators listen to.
     async fn broadcasts(&self) -> Result<Inbox<Message>, LinkError>;
 
@@ -333,7 +355,8 @@ pub trait Session: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`LinkError::Unroutable`] and [`LinkError::TooLarge`] besides the common ones; these two do not end the session.
+    /// [`LinkError::Unroutable`], [`LinkError::Stranded`] and [`LinkError::TooLarge`] besides the common ones; these do not
+    /// end the session.
     async fn publish(&self, to: Address, message: Message) -> Result<(), LinkError>;
 
     /// Hands a message over without waiting; meant for addresses where loss is allowed.

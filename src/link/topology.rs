@@ -205,9 +205,27 @@ impl Topology {
     /// What is for this replica alone comes through the exchange of answers, under the queue's name: whoever may write to that, and
     /// not to the default exchange, can ask a replica something and still not touch the state log.
     pub fn replica(&self, id: &InstanceId) -> Queue {
-        let mut queue = inbox(self.replica_name(id), self.broadcast().name);
-        queue.bindings.push(binding(self.replies().name, &queue.name));
+        self.replica_inbox(self.replica_name(id), id, 0)
+    }
+
+    /// An inbox that stands in for [`Topology::replica`] while that is stranded: a cluster of RabbitMQ 4.3 keeps an exclusive queue
+    /// whose node died. It gets the same messages; the name of none of them can be an instance ID's own queue.
+    pub fn spare(&self, id: &InstanceId, number: u8) -> Queue {
+        self.replica_inbox(self.inbox_key(id, number), id, number)
+    }
+
+    fn replica_inbox(&self, name: String, id: &InstanceId, number: u8) -> Queue {
+        let mut queue = inbox(name, self.broadcast().name);
+        let replies = self.replies().name;
+        queue.bindings.push(binding(replies.clone(), &self.replica_name(id)));
+        queue.bindings.push(binding(replies, &self.inbox_key(id, number)));
         queue
+    }
+
+    /// Routing key that leads to one inbox of a replica and to no other: 0 is its own, the others are its spares.
+    /// No instance ID has a plus sign, so that none of these is another replica's.
+    pub fn inbox_key(&self, id: &InstanceId, number: u8) -> String {
+        self.named(&format!("replica.{id}+{number}"))
     }
 
     /// Name of a replica's inbox, for who only wants to write to it.
@@ -437,6 +455,7 @@ mod tests {
             topology.state(),
             topology.leader(),
             topology.replica(&id),
+            topology.spare(&id, 1),
             topology.broadcast_listener("u"),
             topology.reports_listener("u"),
             topology.events_listener("u", "#"),
@@ -455,10 +474,13 @@ mod tests {
     #[test]
     fn a_worker_may_write_reports_but_neither_the_log_nor_requests() {
         let topology = topology();
-        let allowed = topology.permissions(Role::Worker);
+        let (allowed, id) = (topology.permissions(Role::Worker), "7".parse().unwrap());
         let write = Regex::new(&allowed.write).unwrap();
         assert!(write.is_match(&topology.reports().name));
-        assert!(write.is_match(&topology.replica_name(&"7".parse().unwrap())));
+        let configure = Regex::new(&allowed.configure).unwrap();
+        for inbox in [topology.replica(&id), topology.spare(&id, 1)] {
+            assert!(configure.is_match(&inbox.name) && write.is_match(&inbox.name));
+        }
         for forbidden in [
             "load.1.state",
             "load.1.requests",

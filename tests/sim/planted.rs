@@ -34,5 +34,6 @@ bugs! {
     a_flock_that_does_not_adopt_refreshes_is_found: AdoptNoRefreshGeneration,
     a_leader_that_does_not_rewrite_the_state_is_found: LeadWithoutRewriting,
     a_replica_that_goes_on_without_its_name_is_found: KeepRunningWithoutName,
+    a_replica_that_takes_silence_for_proof_is_found: TakeSpareOnSilence,
     a_fleet_that_takes_any_higher_revision_for_a_descendant_is_found: ForgetTheLine,
 }

@@ -95,6 +95,13 @@ impl Route {
                     ..Self::exchange(topology.replies(), name, Promise::Heard)
                 }
             }
+            Address::Inbox(id, number) => {
+                let name = topology.inbox_key(&id, number);
+                Self {
+                    target: name.clone(),
+                    ..Self::exchange(topology.replies(), name, Promise::Heard)
+                }
+            }
             Address::Reply(ReplyAddress(to)) => {
                 short(&to)?;
                 if topology.is_reply(&to) {

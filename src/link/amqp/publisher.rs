@@ -238,7 +238,10 @@ impl Lane {
         }
         if let Err(error) = &outcome {
             let spoilt = match error {
-                LinkError::Unroutable { .. } | LinkError::Full | LinkError::TooLarge { .. } => false,
+                LinkError::Unroutable { .. }
+                | LinkError::Stranded { .. }
+                | LinkError::Full
+                | LinkError::TooLarge { .. } => false,
                 LinkError::Refused { .. } => self.promise != Promise::Stray,
                 LinkError::TimedOut { .. } => !self.fate.is_blocked(),
                 _ => true,
@@ -358,6 +361,10 @@ pub(super) fn verdict(confirmation: &Confirmation, route: &Route) -> Result<(), 
         Confirmation::Ack(None) => Ok(()),
         Confirmation::Ack(Some(_)) => Err(LinkError::Unroutable {
             address: route.target.clone(),
+        }),
+        // These queues drop their oldest message when they are full. One that did not take it has no process behind it.
+        Confirmation::Nack(_) if route.promise == Promise::Heard => Err(LinkError::Stranded {
+            name: route.target.clone(),
         }),
         // A full queue that refuses further messages.
         Confirmation::Nack(_) => Err(LinkError::Full),

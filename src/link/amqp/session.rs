@@ -165,6 +165,13 @@ impl Session for AmqpSession {
         self.spoil(self.inboxes.messages(&queue.name).await)
     }
 
+    async fn spare_inbox(&self, id: &InstanceId, number: u8) -> Result<Inbox<Message>, LinkError> {
+        let queue = self.topology.spare(id, number);
+        self.ensure(&[Object::Exchange(self.topology.replies())]).await?;
+        self.own_queue(self.topology.broadcast(), &queue).await?;
+        self.spoil(self.inboxes.messages(&queue.name).await)
+    }
+
     async fn broadcasts(&self) -> Result<Inbox<Message>, LinkError> {
         let queue = self.topology.broadcast_listener(&unique());
         self.own_queue(self.topology.broadcast(), &queue).await?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, Once};
 use std::time::Duration;
 
-use mobu_fleet::domain::ids::Revision;
+use mobu_fleet::domain::ids::{InstanceId, Revision};
 use mobu_fleet::domain::messages::{FlockPhase, Standing};
 use mobu_fleet::link::memory::Hub;
 use mobu_fleet::runtime::clock::{Instant, now};
@@ -299,6 +299,17 @@ impl World {
                     drop(self.own.spawn(TaskKind::Expendable, "node", async move {
                         tokio::time::sleep(Duration::from_millis(millis)).await;
                         hub.free_lock();
+                    }));
+                }
+            }
+            Event::StrandName(number, millis) => {
+                let id: InstanceId = number.to_string().parse().expect("a number is an instance ID");
+                self.hub.strand_name(&id);
+                let hub = self.hub.clone();
+                if let Some(millis) = millis {
+                    drop(self.own.spawn(TaskKind::Expendable, "node", async move {
+                        tokio::time::sleep(Duration::from_millis(millis)).await;
+                        hub.free_name(&id);
                     }));
                 }
             }

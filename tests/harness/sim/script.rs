@@ -39,6 +39,8 @@ pub enum Event {
     CutAll,
     /// The lock's holder is cut off, and the lock stays taken for so many milliseconds; for ever if there are none.
     StrandLock(Option<u64>),
+    /// A replica is cut off, and its name stays taken for so many milliseconds; for ever if there are none.
+    StrandName(usize, Option<u64>),
     /// It cannot reach the broker for so many milliseconds.
     Unreachable(Role, u64),
     /// It stands still for so many milliseconds; the broker may think that it is dead.
@@ -181,7 +183,11 @@ fn event(random: &mut fastrand::Rng, coordinators: usize) -> Event {
             0 => Event::LoseUnnoticed(ALL, random.u64(11_000..25_000)),
             _ => Event::LoseUnnoticed(random.usize(1..6), random.u64(3000..12_000)),
         },
-        96..98 => Event::StrandLock(random.bool().then(|| random.u64(100..30_000))),
+        96 => Event::StrandLock(random.bool().then(|| random.u64(100..30_000))),
+        97 => Event::StrandName(
+            random.usize(0..REPLICAS),
+            random.bool().then(|| random.u64(100..30_000)),
+        ),
         _ => Event::Second(random.usize(0..REPLICAS)),
     }
 }

@@ -117,6 +117,23 @@ struct WatchedSession {
     session: Box<dyn Session>,
 }
 
+impl WatchedSession {
+    /// An inbox of a replica, with a note of each announcement that comes.
+    fn heard(&self, inbox: Inbox<Message>) -> Inbox<Message> {
+        let (link, name) = (self.link.clone(), self.name.clone());
+        Inbox::new(Box::pin(stream::unfold(inbox, move |mut inbox| {
+            let (link, name) = (link.clone(), name.clone());
+            async move {
+                let message = inbox.recv().await?;
+                if message.kind == Announcement::KIND {
+                    link.announced(&name);
+                }
+                Some((message, inbox))
+            }
+        })))
+    }
+}
+
 #[async_trait]
 impl Session for WatchedSession {
     async fn read_log(&self, from: LogStart) -> Result<Inbox<LogRecord>, LinkError> {
@@ -156,18 +173,11 @@ impl Session for WatchedSession {
     }
 
     async fn replica_inbox(&self, id: &InstanceId) -> Result<Inbox<Message>, LinkError> {
-        let inbox = self.session.replica_inbox(id).await?;
-        let (link, name) = (self.link.clone(), self.name.clone());
-        Ok(Inbox::new(Box::pin(stream::unfold(inbox, move |mut inbox| {
-            let (link, name) = (link.clone(), name.clone());
-            async move {
-                let message = inbox.recv().await?;
-                if message.kind == Announcement::KIND {
-                    link.announced(&name);
-                }
-                Some((message, inbox))
-            }
-        }))))
+        Ok(self.heard(self.session.replica_inbox(id).await?))
+    }
+
+    async fn spare_inbox(&self, id: &InstanceId, number: u8) -> Result<Inbox<Message>, LinkError> {
+        Ok(self.heard(self.session.spare_inbox(id, number).await?))
     }
 
     async fn broadcasts(&self) -> Result<Inbox<Message>, LinkError> {

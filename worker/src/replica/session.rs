@@ -1,14 +1,24 @@
 //! Keeps a session with the link open, as long as the replica lives: any error drops it whole and begins anew.
+//!
+//! # Which inbox
+//!
+//! Whoever has the replica's own inbox open has its name. A cluster of RabbitMQ 4.3 keeps that inbox when its node dies, and nobody
+//! could have the name until the node is back. There is proof of it, though: the broker refuses to take a message for an inbox
+//! that it cannot reach, and takes one for an inbox that is merely slow. With this proof the next spare inbox will do. Never are two
+//! processes at it: whoever has opened one asks at all others before it goes on, so of any two at least one sees the other.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use mobu_fleet::domain::ids::{InstanceId, Owner};
 use mobu_fleet::domain::messages::{Answer, Ask, Query, SCHEMA, Wire};
-use mobu_fleet::link::{self, Address, Inbox, Link, LinkError, LogRecord, LogStart, Message, Session, SessionHealth};
+use mobu_fleet::link::{
+    self, Address, Inbox, Link, LinkError, LogRecord, LogStart, Message, SPARES, Session, SessionHealth,
+};
 use mobu_fleet::runtime::backoff::Backoff;
 use mobu_fleet::runtime::clock;
 use mobu_fleet::runtime::process::chain;
+use mobu_fleet::simulation::{Bug, has};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
@@ -17,6 +27,9 @@ const GOOD_SESSION: Duration = Duration::from_secs(10);
 
 /// How long whoever holds the instance ID may take to answer.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+
+/// How often a replica with a spare inbox looks whether its own one is to be had again.
+const HOME: Duration = Duration::from_secs(5);
 
 /// What a session brings.
 #[derive(Debug)]
@@ -119,7 +132,7 @@ impl Supervisor {
             }
         };
         match opened {
-            Ok(Entry::Held(session, inbox)) => self.serve(session, inbox).await,
+            Ok(Entry::Held(session, inbox, number)) => self.serve(session, inbox, number).await,
             Ok(Entry::Taken { by_another }) => {
                 let id = &self.instance_id;
                 let by = if by_another {
@@ -150,16 +163,23 @@ impl Supervisor {
         }
     }
 
-    async fn serve(&mut self, session: Arc<dyn Session>, mut inbox: Inbox<Message>) -> End {
+    async fn serve(&mut self, session: Arc<dyn Session>, mut inbox: Inbox<Message>, number: u8) -> End {
         let (link, id) = (self.link.describe(), &self.instance_id);
         info!(replica.id = %id, "replica {id} is connected to {link}");
+        if number > 0 {
+            warn!(
+                replica.id = %id,
+                "the queue of replica {id} is on a node of the broker that is down: it uses spare {number} until that is back"
+            );
+        }
         let mut health = session.health();
         if self.events.send(SessionEvent::Opened(session.clone())).await.is_err() {
             return End::Closed;
         }
         let mut log: Option<Inbox<LogRecord>> = None;
         let ended = link::ended(session.health());
-        tokio::pin!(ended);
+        let home = home_again(&*session, id, number);
+        tokio::pin!(ended, home);
         let lost = loop {
             let event = tokio::select! {
                 biased;
@@ -175,6 +195,7 @@ impl Supervisor {
                     Some(SessionCommand::End(reason)) => break End::Lost(reason.to_owned()),
                     None => break End::Closed,
                 },
+                () = &mut home => break End::Lost("its own queue may be had again".to_owned()),
                 Ok(()) = health.changed() => SessionEvent::Health(health.borrow_and_update().clone()),
                 message = inbox.recv() => match message {
                     Some(message) => SessionEvent::Message(message),
@@ -199,45 +220,157 @@ impl Supervisor {
 
 /// What became of the try to take the replica's place.
 enum Entry {
-    Held(Arc<dyn Session>, Inbox<Message>),
-    Taken { by_another: bool },
+    /// With the inbox and its number.
+    Held(Arc<dyn Session>, Inbox<Message>, u8),
+    Taken {
+        by_another: bool,
+    },
 }
 
 async fn open(link: &dyn Link, name: &str, id: &InstanceId) -> Result<Entry, LinkError> {
     let session: Arc<dyn Session> = Arc::from(link.open(name).await?);
-    let failure = match session.replica_inbox(id).await {
-        Ok(inbox) => return Ok(Entry::Held(session, inbox)),
-        Err(failure) => failure,
-    };
-    let entry = match failure {
-        LinkError::NameInUse { .. } => Ok(Entry::Taken {
-            by_another: is_alive(&*session, id).await,
+    let sign = match enter(&*session, id).await {
+        Ok(Place::Held(inbox, number)) => return Ok(Entry::Held(session, inbox, number)),
+        Ok(Place::Taken(sign)) => Ok(Entry::Taken {
+            by_another: sign == Sign::Life,
         }),
-        failure => Err(failure),
+        Err(failure) => Err(failure),
     };
     session.close().await;
-    entry
+    sign
 }
 
-/// Asks whoever holds the instance ID for a sign of life. Our own last connection gives none, if the broker still holds it.
-async fn is_alive(session: &dyn Session, id: &InstanceId) -> bool {
-    let ask = async {
-        let (reply_to, mut replies) = session.replies().await?;
-        let query = Query {
-            schema: SCHEMA,
-            owner: Owner::new(""),
-            ask: Ask::State {
-                above: None,
-                line: None,
-            },
+/// Whether a session has one of the replica's inboxes.
+enum Place {
+    Held(Inbox<Message>, u8),
+    Taken(Sign),
+}
+
+/// Opens the replica's own inbox, or the first spare all before which are stranded.
+async fn enter(session: &dyn Session, id: &InstanceId) -> Result<Place, LinkError> {
+    let mut last = Sign::Silence;
+    for number in 0..=SPARES {
+        let opened = match number {
+            0 => session.replica_inbox(id).await,
+            spare => session.spare_inbox(id, spare).await,
         };
-        let mut message = Message::new(Query::KIND, query.encode());
-        message.reply_to = Some(reply_to);
-        message.expires = Some(SIGN_OF_LIFE);
-        session.publish(Address::Replica(id.clone()), message).await?;
-        Ok::<_, LinkError>(replies.recv().await.is_some_and(|answer| answer.kind == Answer::KIND))
+        match opened {
+            Ok(inbox) => {
+                return Ok(match others(session, id, number).await? {
+                    Some(sign) => Place::Taken(sign),
+                    None => Place::Held(inbox, number),
+                });
+            }
+            Err(LinkError::NameInUse { .. }) => last = holder(session, id, number).await,
+            Err(failure) => return Err(failure),
+        }
+        let is_free = last == Sign::Stranded || (last == Sign::Silence && has(Bug::TakeSpareOnSilence));
+        if !is_free {
+            break;
+        }
+    }
+    Ok(Place::Taken(last))
+}
+
+/// Asks who has an inbox open that is taken. That the question itself goes wrong proves nothing.
+async fn holder(session: &dyn Session, id: &InstanceId, number: u8) -> Sign {
+    let sign = ask(session, Address::Inbox(id.clone(), number)).await;
+    let sign = match sign {
+        // Releases before spares were there are to be had by the replica's name alone.
+        Ok(Sign::Nobody) if number == 0 => match ask(session, Address::Replica(id.clone())).await {
+            Ok(Sign::Stranded) => Ok(Sign::Silence),
+            sign => sign,
+        },
+        sign => sign,
     };
-    matches!(tokio::time::timeout(SIGN_OF_LIFE, ask).await, Ok(Ok(true)))
+    sign.unwrap_or(Sign::Silence)
+}
+
+/// Asks at all inboxes but `number`, which is ours, whether somebody is there.
+async fn others(session: &dyn Session, id: &InstanceId, number: u8) -> Result<Option<Sign>, LinkError> {
+    if has(Bug::TakeSpareOnSilence) {
+        return Ok(None);
+    }
+    for other in (0..=SPARES).filter(|other| *other != number) {
+        let sign = ask(session, Address::Inbox(id.clone(), other)).await?;
+        if matches!(sign, Sign::Life | Sign::Silence) {
+            return Ok(Some(sign));
+        }
+    }
+    Ok(None)
+}
+
+/// What is known of who has an inbox open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sign {
+    /// It answers.
+    Life,
+    /// It does not answer. So does our own last connection, if the broker still holds it.
+    Silence,
+    /// Nobody can be there: the broker has lost the inbox.
+    Stranded,
+    /// Nobody has it open.
+    Nobody,
+}
+
+/// Asks whoever has an inbox of the replica open for a sign of life.
+async fn ask(session: &dyn Session, at: Address) -> Result<Sign, LinkError> {
+    // Whether the broker takes a message that nobody is to answer is an answer already, and mostly the only one.
+    match session.publish(at.clone(), question()).await {
+        Ok(()) => {}
+        Err(LinkError::Stranded { .. }) => return Ok(Sign::Stranded),
+        Err(LinkError::Unroutable { .. }) => return Ok(Sign::Nobody),
+        Err(failure) => return Err(failure),
+    }
+    let asking = async {
+        let (reply_to, mut replies) = session.replies().await?;
+        let mut message = question();
+        message.reply_to = Some(reply_to);
+        session.publish(at, message).await?;
+        let answer = replies.recv().await;
+        Ok::<_, LinkError>(match answer {
+            Some(answer) if answer.kind == Answer::KIND => Sign::Life,
+            _ => Sign::Silence,
+        })
+    };
+    match tokio::time::timeout(SIGN_OF_LIFE, asking).await {
+        Ok(Err(failure)) => {
+            debug!(error = chain(&failure), "no sign of life could be asked for");
+            Ok(Sign::Silence)
+        }
+        Ok(sign) => sign,
+        Err(_) => Ok(Sign::Silence),
+    }
+}
+
+/// A question that every replica answers, if it is told whom.
+fn question() -> Message {
+    let query = Query {
+        schema: SCHEMA,
+        owner: Owner::new(""),
+        ask: Ask::State {
+            above: None,
+            line: None,
+        },
+    };
+    let mut message = Message::new(Query::KIND, query.encode());
+    message.expires = Some(SIGN_OF_LIFE);
+    message
+}
+
+/// Waits until the replica's own inbox is not stranded any more; for ever if it is the one in use.
+async fn home_again(session: &dyn Session, id: &InstanceId, number: u8) {
+    if number == 0 {
+        return std::future::pending().await;
+    }
+    loop {
+        tokio::time::sleep(HOME).await;
+        // Nobody is to answer: whether the broker takes it is the answer.
+        match session.publish(Address::Inbox(id.clone(), 0), question()).await {
+            Ok(()) | Err(LinkError::Unroutable { .. }) => return,
+            Err(error) => debug!(replica.id = %id, error = chain(&error), "the replica's own queue is not to be had"),
+        }
+    }
 }
 
 /// Waits for the next entry, or for ever while nothing is read.

@@ -109,6 +109,54 @@ async fn a_replica_whose_name_is_taken_stops_and_resumes_when_it_is_free_again()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replica_whose_name_is_stranded_goes_by_a_spare_until_its_own_is_back() {
+    let mut leader = Leader::new().await;
+    let process = Process::start(&leader.hub, WorkerConfig::for_tests("0", 1));
+    let id = process.handle.instance_id().clone();
+    leader.start(&idlers("a", 1)).await;
+    leader.until_phase("a", FlockPhase::Running).await;
+    let since = process.handle.flocks()["a"].start_time;
+    // One node of the broker dies, then the next.
+    for flock in ["b", "c"] {
+        leader.hub.strand_name(&id);
+        leader.start(&idlers(flock, 1)).await;
+        leader.until_phase(flock, FlockPhase::Running).await;
+    }
+    assert_eq!(process.handle.flocks()["a"].start_time, since, "no monkey stopped");
+    let second = Process::start(&leader.hub, WorkerConfig::for_tests("0", 1));
+    second.wait().await;
+    assert!(second.handle.flocks().is_empty(), "the name is in use all the same");
+    leader.hub.free_name(&id);
+    let asker = leader.hub.open("asker").await.unwrap();
+    let own = Address::Inbox(id, 0);
+    while asker.publish(own.clone(), Message::new("nothing", "")).await.is_err() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    leader.start(&idlers("d", 1)).await;
+    leader.until_phase("d", FlockPhase::Running).await;
+    assert_eq!(process.handle.flocks()["a"].start_time, since);
+    process.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_is_started_while_its_name_is_stranded_runs() {
+    let mut leader = Leader::new().await;
+    let first = Process::start(&leader.hub, WorkerConfig::for_tests("0", 1));
+    leader.start(&idlers("a", 1)).await;
+    leader.until_phase("a", FlockPhase::Running).await;
+    let id = first.handle.instance_id().clone();
+    first.kill().await;
+    let dead = leader.hub.open("dead").await.unwrap();
+    let _inbox = dead.replica_inbox(&id).await.unwrap();
+    leader.hub.strand_name(&id);
+    let again = Process::start(&leader.hub, WorkerConfig::for_tests("0", 1));
+    again
+        .until(|handle| (handle.flocks().get("a")?.phase == FlockPhase::Running).then_some(()))
+        .await;
+    again.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_log_that_lost_its_newest_entries_takes_nothing_back() {
     let mut leader = Leader::new().await;
     let process = Process::start(&leader.hub, WorkerConfig::for_tests("0", 1));
