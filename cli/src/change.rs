@@ -136,7 +136,8 @@ pub(crate) fn texts(list: Option<&Value>) -> Vec<String> {
         .collect()
 }
 
-fn replicas(ids: &[&str]) -> String {
+/// Writes `replica 1`, or `replicas 1, 2`.
+pub(crate) fn replicas(ids: &[&str]) -> String {
     let noun = if ids.len() == 1 { "replica" } else { "replicas" };
     format!("{noun} {}", ids.join(", "))
 }

@@ -10,6 +10,11 @@ pub(crate) fn parse_process() -> Cli {
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
+/// Returns whether the user wants colours where they can be seen (<https://no-color.org>).
+pub(crate) fn wants_colours() -> bool {
+    variable("NO_COLOR").is_none()
+}
+
 /// Returns the command line with its defaults filled in from `variable`.
 pub(crate) fn command(variable: impl Fn(&str) -> Option<String>) -> Command {
     let mut command = Cli::command();

@@ -1,12 +1,14 @@
 //! `mobu logs`: what monkeys write, once or as it comes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use clap::Args;
 use mobu_fleet::domain::ids::FlockName;
 
 use crate::args::{Connection, parse_flock};
+use crate::change::replicas;
+use crate::escapes::Escapes;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::server::Server;
@@ -42,6 +44,7 @@ struct Position {
     offset: u64,
     /// A line whose end has not come yet, if lines are printed with names.
     line: Vec<u8>,
+    escapes: Escapes,
 }
 
 /// Prints the logs of one flock.
@@ -52,6 +55,8 @@ struct Reader<'a> {
     /// Prints the log of this monkey alone, as it is.
     monkey: Option<&'a str>,
     positions: BTreeMap<String, Position>,
+    /// Replicas that did not answer the last time, the logs of whose monkeys are not there.
+    missing: BTreeSet<String>,
 }
 
 impl Logs {
@@ -62,6 +67,7 @@ impl Logs {
             flock: self.flock.as_str(),
             monkey: self.monkey.as_deref(),
             positions: BTreeMap::new(),
+            missing: BTreeSet::new(),
         };
         let outcome = reader.look(out).await?;
         if !self.follow {
@@ -98,9 +104,10 @@ impl Reader<'_> {
             self.print(monkey.to_owned(), None, out).await?;
             return Ok(Outcome::Done);
         }
-        let monkeys: Vec<String> = self.server.get(&["flocks", self.flock, "monkeys"]).await?.read()?;
+        let reply = self.server.get(&["flocks", self.flock, "monkeys"]).await?;
+        let monkeys: Vec<String> = reply.read()?;
         let width = monkeys.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-        let mut outcome = Outcome::Done;
+        let mut outcome = self.note_missing(&reply.missing, out);
         for monkey in monkeys {
             match self.print(monkey.clone(), Some(width), out).await {
                 // It went between the two calls.
@@ -112,6 +119,21 @@ impl Reader<'_> {
             }
         }
         Ok(outcome)
+    }
+
+    /// Says of whose monkeys there are no logs, once for as long as it stays so.
+    fn note_missing(&mut self, missing: &[String], out: &mut Output) -> Outcome {
+        let missing: BTreeSet<String> = missing.iter().cloned().collect();
+        let names: Vec<&str> = missing.iter().map(String::as_str).collect();
+        if !names.is_empty() && missing != self.missing {
+            let who = replicas(&names);
+            out.note(&format!(
+                "no answer from {who}: the logs of the monkeys there are left out"
+            ));
+        }
+        let is_complete = names.is_empty();
+        self.missing = missing;
+        if is_complete { Outcome::Done } else { Outcome::Failed }
     }
 
     /// Prints one monkey's news; with its name before each line if there is a `width` for names.
@@ -134,6 +156,7 @@ impl Reader<'_> {
             known -= skipped as u64;
             piece.drain(..skipped);
             position.offset += piece.len() as u64;
+            let piece = position.escapes.pass(&piece, out.shows_colours());
             match &prefix {
                 None => out.bytes(&piece)?,
                 Some(prefix) => out.bytes(&position.whole_lines(&piece, prefix))?,
@@ -200,6 +223,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_log_in_a_pipe_has_no_colours() {
+        let server = StandIn::start().await;
+        server.answer_text(
+            "GET /mobu/flocks/lambs/monkeys/lamb1/log",
+            &[("x-log-end", "20")],
+            "[\x1b[32m\x1b[1minfo\x1b[0m] one\n",
+        );
+        let end = run(&server, &["logs", "lambs", "lamb1"]).await;
+        assert_eq!((end.code, end.stdout.as_str()), (0, "[info] one\n"));
+    }
+
+    #[tokio::test]
+    async fn replicas_that_did_not_answer_are_named_once() {
+        let server = StandIn::start().await;
+        let headers = [("x-fleet-missing", "1, 2")];
+        server.answer("GET /mobu/flocks/lambs/monkeys", StatusCode::OK, &headers, &json!([]));
+        let end = run(&server, &["logs", "lambs"]).await;
+        let said = "mobu: no answer from replicas 1, 2: the logs of the monkeys there are left out\n";
+        assert_eq!((end.code, end.stderr.as_str()), (1, said));
+    }
+
+    #[tokio::test]
     async fn the_lines_of_several_monkeys_carry_their_names() {
         let server = StandIn::start().await;
         server.answer(
@@ -245,6 +290,7 @@ mod tests {
             flock: "lambs",
             monkey: Some("lamb1"),
             positions: BTreeMap::new(),
+            missing: BTreeSet::new(),
         };
         let (mut out, stdout, _) = Output::captured();
         reader.look(&mut out).await.unwrap();
@@ -270,6 +316,7 @@ mod tests {
             flock: "lambs",
             monkey: Some("lamb1"),
             positions: BTreeMap::new(),
+            missing: BTreeSet::new(),
         };
         let (mut out, stdout, _) = Output::captured();
         reader.look(&mut out).await.unwrap();

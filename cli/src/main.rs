@@ -7,6 +7,7 @@ mod args;
 mod change;
 mod completions;
 mod config;
+mod escapes;
 mod failure;
 mod health;
 mod local;

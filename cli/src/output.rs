@@ -7,6 +7,7 @@ use std::io::{self, IsTerminal, Write};
 
 use serde_json::Value;
 
+use crate::config;
 use crate::failure::{Failure, Outcome};
 
 /// Where a command's results and remarks go.
@@ -15,6 +16,7 @@ pub(crate) struct Output {
     stderr: Box<dyn Write + Send>,
     stdout_is_terminal: bool,
     stderr_is_terminal: bool,
+    shows_colours: bool,
 }
 
 impl std::fmt::Debug for Output {
@@ -29,6 +31,7 @@ impl Output {
         Self {
             stdout_is_terminal: io::stdout().is_terminal(),
             stderr_is_terminal: io::stderr().is_terminal(),
+            shows_colours: io::stdout().is_terminal() && config::wants_colours(),
             stdout: Box::new(io::stdout()),
             stderr: Box::new(io::stderr()),
         }
@@ -68,6 +71,11 @@ impl Output {
     /// Writes a remark to stderr. One that nobody can read is lost.
     pub(crate) fn note(&mut self, text: &str) {
         drop(writeln!(self.stderr, "mobu: {text}"));
+    }
+
+    /// Returns whether colours on stdout are seen, and wanted.
+    pub(crate) const fn shows_colours(&self) -> bool {
+        self.shows_colours
     }
 
     /// Returns whether somebody sees what moves on stderr.
@@ -128,6 +136,7 @@ pub(crate) mod captured {
                 stderr: Box::new(stderr.clone()),
                 stdout_is_terminal: false,
                 stderr_is_terminal: false,
+                shows_colours: false,
             };
             (output, stdout, stderr)
         }

@@ -13,7 +13,7 @@ use tracing_subscriber::{Layer, fmt};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogProfile {
-    /// Text for people, coloured on a terminal.
+    /// Text for people, coloured on a terminal unless `NO_COLOR` is set.
     #[default]
     Development,
     /// One JSON object per line.
@@ -35,11 +35,15 @@ pub fn start(profile: LogProfile, level: LevelFilter) {
             .flatten_event(true)
             .with_writer(std::io::stderr)
             .boxed(),
-        LogProfile::Development => fmt::layer()
-            .with_ansi(std::io::stderr().is_terminal())
-            .with_target(false)
-            .with_writer(std::io::stderr)
-            .boxed(),
+        LogProfile::Development => {
+            let layer = fmt::layer().with_target(false).with_writer(std::io::stderr);
+            // On a terminal as the library has it, for that heeds NO_COLOR.
+            if std::io::stderr().is_terminal() {
+                layer.boxed()
+            } else {
+                layer.with_ansi(false).boxed()
+            }
+        }
     };
     if tracing_subscriber::registry()
         .with(layer.with_filter(targets))
