@@ -175,6 +175,12 @@ pub enum LinkError {
     /// More messages wait to be sent than the session keeps; this one was dropped.
     #[error("too many messages wait to be sent")]
     Full,
+    /// There is no such exchange or queue, and it is not this role's to make it: a coordinator of the fleet does.
+    #[error("{object} does not exist on the broker: is this the fleet's name, and has a coordinator of it run?")]
+    Absent {
+        /// The exchange or queue.
+        object: String,
+    },
     /// The broker refuses an object or an operation on grounds that will not change by trying again:
     /// other arguments than ours, or missing permissions.
     #[error("the broker refuses {object}: {reason}")]
@@ -192,7 +198,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 impl LinkError {
     /// Returns whether a person must change something before trying again can help.
     pub const fn needs_attention(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::TooLarge { .. })
+        matches!(self, Self::Absent { .. } | Self::Refused { .. } | Self::TooLarge { .. })
     }
 }
 

@@ -369,6 +369,22 @@ async fn a_client_gets_all_answers_to_its_request_and_only_those() {
 }
 
 #[tokio::test]
+async fn a_client_makes_nothing_for_a_fleet_that_does_not_exist() {
+    let fleet = unique_fleet();
+    let client = AmqpClient::new(&config(shared_broker(), &fleet)).unwrap();
+    for _ in 0..2 {
+        let error = client
+            .request(message("{}"), Duration::from_secs(20))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, LinkError::Absent { .. }), "{error}");
+        let sent = client.publish_only(Address::Requests, message("{}")).await;
+        let error = sent.unwrap_err();
+        assert!(error.to_string().contains("is this the fleet's name"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_requester_from_outside_is_answered_on_a_queue_of_its_own() {
     let fleet = unique_fleet();
     let coordinator = session(&fleet).await;

@@ -127,13 +127,20 @@ impl Declarations {
     /// Makes a durable object or finds it there.
     ///
     /// A coordinator makes what is not there, and is told if what is there is another thing. The other roles usually may not
-    /// make anything, so they look first; whoever has more rights makes what is not there all the same.
+    /// make anything, so they look first; a worker that has more rights makes what is not there all the same. A publisher does
+    /// not: who mistypes the fleet's name would make one that nobody serves.
     async fn durable(&self, object: &Object) -> Result<Durable, LinkError> {
         let name = object.name();
         if self.role != Role::Coordinator {
             match self.declare(object, true).await? {
                 Ok(()) => return Ok(Durable::Found),
-                Err(error) if errors::reply_code(&error) == Some(code::NOT_FOUND) => {}
+                Err(error) if errors::reply_code(&error) == Some(code::NOT_FOUND) => {
+                    if self.role == Role::Publisher {
+                        return Err(LinkError::Absent {
+                            object: name.to_owned(),
+                        });
+                    }
+                }
                 // RabbitMQ 4.3 does not even let look at what a user may not use. Who may not use it can do without knowing.
                 Err(error) if errors::reply_code(&error) == Some(code::ACCESS_REFUSED) => return Ok(Durable::Found),
                 Err(error) => return Err(errors::of_object(name, &error)),
