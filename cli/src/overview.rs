@@ -62,6 +62,11 @@ pub(crate) struct Replica {
 /// State of a replica whose last report says nothing about now.
 const SILENT: &str = "silent";
 
+/// Phase of a flock that runs, if anything of it does.
+const RUNNING: &str = "running";
+/// States of monkeys that do nothing any more while their flock runs: those that failed for good stop at the first of them.
+const OVER: [&str; 2] = ["STOPPING", "FINISHED"];
+
 impl Replica {
     /// Whether what it reported last still holds.
     fn is_current(&self) -> bool {
@@ -82,6 +87,26 @@ struct FlockOnReplica {
     error: Option<String>,
     /// As [`Failures`], if it is from a version that says so in the same way.
     failures: Option<Value>,
+}
+
+impl FlockOnReplica {
+    /// Returns how many of its monkeys have ended for good although it runs, and how many there are.
+    fn ended(&self) -> Option<(u64, u64)> {
+        let monkeys = self
+            .monkeys
+            .as_ref()
+            .filter(|_| self.phase.as_deref() == Some(RUNNING))?;
+        let ended = OVER.iter().filter_map(|state| monkeys.get(*state)).sum();
+        (ended > 0).then(|| (ended, monkeys.values().sum()))
+    }
+
+    /// What it does, in a word.
+    fn doing(&self) -> &str {
+        match self.ended() {
+            Some((ended, all)) if ended == all => "all monkeys ended",
+            _ => self.phase.as_deref().unwrap_or(UNKNOWN),
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -281,9 +306,7 @@ fn phases(flock: &str, replicas: &[Replica]) -> String {
         let phase = match replica.current_flocks() {
             None if replica.state.as_deref() == Some(SILENT) => SILENT,
             None => UNKNOWN,
-            Some(flocks) => flocks
-                .get(flock)
-                .map_or("absent", |flock| flock.phase.as_deref().unwrap_or(UNKNOWN)),
+            Some(flocks) => flocks.get(flock).map_or("absent", FlockOnReplica::doing),
         };
         *counts.entry(phase).or_default() += 1;
     }
@@ -302,6 +325,10 @@ fn errors(replicas: &[Replica]) -> String {
         for (name, flock) in replica.flocks.iter().flatten() {
             let error = flock.error.iter();
             lines.extend(error.map(|error| format!("\nFlock {name} on replica {id}: {error}")));
+            if let Some((ended, all)) = flock.ended().filter(|_| replica.is_current()) {
+                let line = format!("\nFlock {name} on replica {id}: {ended} of {all} monkeys failed for good");
+                lines.push(line + ", and stay so until the flock is started anew");
+            }
         }
     }
     if lines.is_empty() {
@@ -409,6 +436,25 @@ mod tests {
         Replica 1: connection lost
         ");
         assert_eq!(flock_table(&[], &[], NOW.parse().unwrap()), "No flock runs.");
+    }
+
+    #[test]
+    fn a_flock_whose_monkeys_have_all_ended_is_not_called_running() {
+        let replica = |id: &str, state: &str, monkeys: Value| {
+            let flocks = json!({"lambs": {"phase": "running", "monkeys": monkeys}});
+            serde_json::from_value(json!({"instance_id": id, "state": state, "flocks": flocks})).unwrap()
+        };
+        let replicas = [
+            replica("0", "ready", json!({"STOPPING": 2})),
+            replica("1", "ready", json!({"STOPPING": 1, "RUNNING": 3})),
+            replica("2", "ready", json!({"RUNNING": 4})),
+            replica("3", "silent", json!({"STOPPING": 4})),
+        ];
+        assert_eq!(phases("lambs", &replicas), "2 running, 1 all monkeys ended, 1 silent");
+        assert_snapshot!(errors(&replicas).trim_start(), @r"
+        Flock lambs on replica 0: 2 of 2 monkeys failed for good, and stay so until the flock is started anew
+        Flock lambs on replica 1: 1 of 4 monkeys failed for good, and stay so until the flock is started anew
+        ");
     }
 
     fn failures(count: u64) -> Value {

@@ -580,6 +580,15 @@ impl FlockReport {
     pub fn monkey_count(&self) -> u64 {
         self.monkeys.values().sum()
     }
+
+    /// Returns how many monkeys have ended for good although the flock runs: they failed, and are not to be restarted.
+    pub fn ended_count(&self) -> u64 {
+        if self.phase != FlockPhase::Running {
+            return 0;
+        }
+        let over = [MonkeyState::Stopping, MonkeyState::Finished];
+        over.iter().filter_map(|state| self.monkeys.get(state)).sum()
+    }
 }
 
 /// What a process uses.

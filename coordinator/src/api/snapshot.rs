@@ -83,6 +83,9 @@ pub(super) struct ReplicaBrief {
     report_age: Option<f64>,
     /// Why the flock failed or ended there.
     error: Option<String>,
+    /// How many monkeys of the flock failed there for good, and are not restarted; absent if none has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_count: Option<u64>,
     /// Whether it is too slow itself, so that what its monkeys measure may be its own slowness; absent if not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schemars(default)]
@@ -121,6 +124,7 @@ pub(super) fn briefs(api: &Api, status: &Status, flock: Option<&FlockName>) -> O
             applied_revision: report.and_then(|report| Some(report.standing.as_ref()?.revision)),
             report_age: status.age(id).map(json::seconds),
             error: runs.and_then(|runs| runs.error.clone()),
+            ended_count: runs.map(FlockReport::ended_count).filter(|count| *count > 0),
             overloaded: overloaded.contains(id),
         }
     };

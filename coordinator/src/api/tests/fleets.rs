@@ -121,7 +121,10 @@ async fn failures_are_shown_by_cause_and_a_slow_generator_by_name() {
     let flock = stage.get("/mobu/flocks/lambs").await.json();
     assert_eq!(flock["failures"], wanted);
     assert_eq!(flock["replicas"][1]["overloaded"], true);
-    assert!(flock["replicas"][2].get("overloaded").is_none());
+    assert_eq!(flock["replicas"][1]["ended_count"], 1);
+    for absent in ["overloaded", "ended_count"] {
+        assert!(flock["replicas"][2].get(absent).is_none(), "{absent}");
+    }
     assert_eq!(stage.get("/mobu/fleet").await.json()["overloaded"], json!(["0", "1"]));
     let replica = stage.get("/mobu/replicas/0").await.json();
     assert_eq!(replica["flocks"]["lambs"]["failures"]["others"], 1);

@@ -32,7 +32,7 @@ pub(super) struct Mood {
     pub(super) acts: bool,
     /// Why its flocks fail to start.
     pub(super) fails: Option<String>,
-    /// Why its monkeys fail; then it is overloaded too.
+    /// Why its monkeys have failed for good; then it is overloaded too.
     pub(super) struggles: Option<Failures>,
     /// The log of each of its monkeys.
     pub(super) log: String,
@@ -139,6 +139,11 @@ impl Player {
         let flocks = self.flocks().into_iter().map(|(name, flock)| {
             let failed = fails.is_some();
             let count = if failed { 0 } else { self.monkeys(&flock).len() as u64 };
+            let state = if struggles.is_some() {
+                MonkeyState::Stopping
+            } else {
+                MonkeyState::Running
+            };
             let report = FlockReport {
                 generation: flock.generation,
                 refresh_generation: flock.refresh_generation,
@@ -148,7 +153,7 @@ impl Player {
                     FlockPhase::Running
                 },
                 business: flock.config.business.kind().as_str().to_owned(),
-                monkeys: BTreeMap::from([(MonkeyState::Running, count)]),
+                monkeys: BTreeMap::from([(state, count)]),
                 success_count: count,
                 failure_count: 0,
                 start_time: (!failed).then(|| STARTED.parse().unwrap()),
