@@ -12,6 +12,7 @@ use http::header::{
 use mobu_fleet::link::BoxError;
 use mobu_fleet::runtime::clock::{self, Instant};
 use reqwest::Upgraded;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -28,6 +29,8 @@ use super::message::{ExecuteRequest, Framing, Incoming, V1};
 const PING: Duration = Duration::from_secs(20);
 /// How long it may take to say so.
 const PONG: Duration = Duration::from_secs(20);
+/// How long it may take to take what it is sent.
+const SEND: Duration = Duration::from_secs(20);
 /// How long the other side may take to agree to the end.
 const CLOSE: Duration = Duration::from_secs(10);
 /// Memory of a connection for what comes; what is longer gets more while it comes.
@@ -65,6 +68,9 @@ pub(crate) enum SocketError {
         /// What the lab says about it.
         state: &'static str,
     },
+    /// The lab takes nothing any more.
+    #[error("Error talking to lab WebSocket: it has taken nothing for {SEND:?}")]
+    Stuck,
     /// The lab is silent, also when asked.
     #[error("Error talking to lab WebSocket: no answer to a ping within {PONG:?}")]
     Silent,
@@ -172,7 +178,7 @@ impl Kernel {
             Framing::Json => Message::text(request.to_json()),
             Framing::V1 => Message::binary(request.to_v1()),
         };
-        self.socket.send(message).await.map_err(broken)
+        send(&mut self.socket, message).await
     }
 
     /// Waits for the next message, and keeps the connection alive meanwhile. That the kernel has died is an error, now and ever after.
@@ -235,8 +241,17 @@ impl Kernel {
             return Err(SocketError::Silent);
         }
         self.asked = Some(clock::now());
-        self.socket.send(Message::Ping(Bytes::new())).await.map_err(broken)
+        send(&mut self.socket, Message::Ping(Bytes::new())).await
     }
+}
+
+/// Sends a message to its end, for which the other side must read.
+async fn send<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut WebSocketStream<S>,
+    message: Message,
+) -> Result<(), SocketError> {
+    let sent = tokio::time::timeout(SEND, socket.send(message)).await;
+    sent.map_err(|_| SocketError::Stuck)?.map_err(broken)
 }
 
 fn broken(error: tungstenite::Error) -> SocketError {
@@ -253,4 +268,28 @@ fn closed(frame: Option<CloseFrame>) -> SocketError {
         None => "no reason given".to_owned(),
     };
     SocketError::Closed { reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lab_that_does_not_read_is_not_waited_for_without_end() {
+        let (ours, _theirs) = tokio::io::duplex(64);
+        let mut socket = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
+        let begun = clock::now();
+        let sent = send(&mut socket, Message::text("x".repeat(1000))).await;
+        assert!(matches!(sent, Err(SocketError::Stuck)), "{sent:?}");
+        assert_eq!(begun.elapsed(), SEND);
+    }
+
+    #[test]
+    fn no_extension_of_the_protocol_is_offered() {
+        let headers = offer(&key());
+        assert!(
+            !headers.contains_key(http::header::SEC_WEBSOCKET_EXTENSIONS),
+            "{headers:?}"
+        );
+    }
 }
