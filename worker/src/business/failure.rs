@@ -15,6 +15,8 @@ use crate::monkey::Stopped;
 const URL: usize = 512;
 /// Most bytes of a name of a notebook or cell that a failure keeps.
 const NAME: usize = 256;
+/// Most bytes of a reason that a failure keeps.
+const REASON: usize = 512;
 /// Most bytes of a traceback that a failure keeps: its end, where the exception is.
 const TRACEBACK: usize = 16 * 1024 + 8;
 /// Most bytes of a spawn log that a failure keeps: its end, where the reason is.
@@ -46,6 +48,7 @@ pub(crate) struct Failure {
     status: Option<u16>,
     url: Option<Box<str>>,
     excerpt: Option<Box<str>>,
+    reason: Option<Box<str>>,
     notebook: Option<Box<str>>,
     cell: Option<Box<str>>,
     traceback: Option<Box<str>>,
@@ -95,6 +98,12 @@ impl IterationError {
         self.with(|failure| set(&mut failure.excerpt, &plain(body, token)))
     }
 
+    /// Says in one line why it failed, where the errors begin with something else: what was raised, or what a command said last.
+    #[must_use]
+    pub(crate) fn because(self, reason: &str) -> Self {
+        self.with(|failure| set(&mut failure.reason, first_bytes(reason.trim(), REASON)))
+    }
+
     /// Says which notebook ran: its path in the repository.
     #[must_use]
     pub(crate) fn notebook(self, notebook: &str) -> Self {
@@ -129,6 +138,7 @@ impl Failure {
             status: None,
             url: None,
             excerpt: None,
+            reason: None,
             notebook: None,
             cell: None,
             traceback: None,
@@ -197,9 +207,17 @@ impl Failure {
         text
     }
 
-    /// Returns the error and its causes in one line.
+    /// Returns the error and its causes in one line, which begins with the reason if that is known: of a long line the beginning is what
+    /// people get to see.
     pub(crate) fn line(&self) -> String {
-        chain(self)
+        let whole = chain(self);
+        let Some(reason) = &self.reason else { return whole };
+        let first = whole.lines().next().unwrap_or_default();
+        let rest = first.strip_suffix(&**reason).unwrap_or(first);
+        match rest.trim_end_matches([' ', ':']) {
+            "" => reason.to_string(),
+            rest => format!("{reason} ({rest})"),
+        }
     }
 
     /// Makes sure that the monkey's token is nowhere, whatever the business has checked: a service may have sent it back.
@@ -207,6 +225,7 @@ impl Failure {
         for part in [
             &mut self.url,
             &mut self.excerpt,
+            &mut self.reason,
             &mut self.notebook,
             &mut self.cell,
             &mut self.traceback,
@@ -274,6 +293,23 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("éend") && text.len() < SPAWN_LOG + 200);
+    }
+
+    #[test]
+    fn the_line_of_a_failure_begins_with_its_reason() {
+        let line = |error: IterationError| failure(error).line();
+        let long = format!("{}: ValueError: no", "a".repeat(300));
+        assert_eq!(
+            line(IterationError::retry("execute", long).because("ValueError: no")),
+            format!("ValueError: no ({})", "a".repeat(300))
+        );
+        let git = "`git push` failed\nstdout: x\nstderr: y\nfatal: no";
+        assert_eq!(
+            line(IterationError::retry("git", git).because("fatal: no")),
+            "fatal: no (`git push` failed)"
+        );
+        assert_eq!(line(IterationError::retry("execute", "E: x").because("E: x")), "E: x");
+        assert_eq!(line(IterationError::retry("test", "x").because("")), "x");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use mobu_fleet::runtime::clock;
 
 use self::check::{Check, CheckError};
 use super::{Business, IterationError};
-use crate::client::git::GitError;
+use crate::client::git::{self, GitError};
 use crate::monkey::Monkey;
 
 /// A monkey that stores and reads files with Git LFS.
@@ -74,5 +74,6 @@ fn failed(error: CheckError) -> IterationError {
         CheckError::File { .. } => "file",
         CheckError::Comparison { .. } => "comparison",
     };
-    IterationError::retry(kind, error)
+    let reason = git::reason(&error).unwrap_or_default();
+    IterationError::retry(kind, error).because(&reason)
 }

@@ -20,6 +20,7 @@ use self::queue::Queue;
 use self::selection::Selection;
 use super::nublado::{CodeError, LOGGED, LabSession, LabWork, Ran};
 use super::{IterationError, Phase};
+use crate::client::git;
 use crate::client::repertoire::DiscoveryError;
 use crate::client::repository::{
     Catalog, CatalogError, Cell, CloneError, Listed, NotebookError, Repository, WorkingCopy,
@@ -96,7 +97,11 @@ impl From<RunError> for IterationError {
             } => return Self::Stopped(*stopped),
             RunError::Cell { source, .. } => source.kind(),
         };
-        Self::retry(kind, error)
+        let reason = match &error {
+            RunError::Clone(error) => git::reason(&**error),
+            _ => None,
+        };
+        Self::retry(kind, error).because(&reason.unwrap_or_default())
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) enum GitError {
         source: std::io::Error,
     },
     /// It took too long and was killed.
-    #[error("`{command}` in {directory} did not end within {limit:?}\n{output}")]
+    #[error("`{command}` in {directory} did not end within {limit:?}{output}")]
     TimedOut {
         /// What was run.
         command: String,
@@ -63,7 +63,7 @@ pub(crate) enum GitError {
         output: Output,
     },
     /// It failed.
-    #[error("`{command}` in {directory} failed with {status}\n{output}")]
+    #[error("`{command}` in {directory} failed with {status}{output}")]
     Failed {
         /// What was run.
         command: String,
@@ -92,13 +92,37 @@ impl Output {
 
 impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "stdout: {}\nstderr: {}",
-            self.stdout.trim_end(),
-            self.stderr.trim_end()
-        )
+        for (what, said) in [("stdout", self.stdout.trim_end()), ("stderr", self.stderr.trim_end())] {
+            if !said.is_empty() {
+                write!(f, "\n{what}: {said}")?;
+            }
+        }
+        Ok(())
     }
+}
+
+impl Output {
+    /// Returns the line that says what went wrong: the last one that git calls an error, or else the last one at all.
+    fn reason(&self) -> Option<&str> {
+        let lines = |text| str::lines(text).rev().map(str::trim).filter(|line| !line.is_empty());
+        let is_error = |line: &&str| ["fatal: ", "error: "].iter().any(|begin| line.starts_with(begin));
+        let named = lines(&self.stderr).find(is_error);
+        named
+            .or_else(|| lines(&self.stderr).next())
+            .or_else(|| lines(&self.stdout).next())
+    }
+}
+
+/// Returns what git said was wrong, in one line, if an error comes from git.
+pub(crate) fn reason(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(GitError::TimedOut { output, .. } | GitError::Failed { output, .. }) = error.downcast_ref() {
+            return output.reason().map(str::to_owned);
+        }
+        next = error.source();
+    }
+    None
 }
 
 impl Git<'_> {
@@ -421,10 +445,7 @@ mod tests {
         let script = "echo so far; sleep 600 & sleep 600";
         let error = run_shell(&monkey, script, Duration::from_millis(300)).await;
         let text = error.unwrap_err().to_string();
-        assert!(
-            text.contains("did not end within 300ms\nstdout: so far\nstderr: "),
-            "{text}"
-        );
+        assert!(text.ends_with("did not end within 300ms\nstdout: so far"), "{text}");
         assert!(begun.elapsed() < GRACE, "nobody holds its output any more");
     }
 
@@ -438,6 +459,12 @@ mod tests {
             .unwrap_err();
         let text = error.to_string();
         assert!(text.contains("exit status: 3\nstdout: gt-key.***"), "{text}");
+        let script = "echo remote: hm >&2; echo fatal: no such thing >&2; echo Please make sure >&2; exit 3";
+        let error = run_shell(&monkey, script, LIMIT).await.unwrap_err();
+        assert_eq!(reason(&error).as_deref(), Some("fatal: no such thing"), "{error}");
+        let error = run_shell(&monkey, "exit 3", LIMIT).await.unwrap_err();
+        assert_eq!(reason(&error), None);
+        assert!(error.to_string().ends_with("exit status: 3"), "{error}");
         assert!(!text.contains("secret"), "{text}");
     }
 

@@ -111,15 +111,14 @@ impl CodeError {
 }
 
 impl CodeError {
-    /// Makes a failure of it, with what there is to read of how the code came to it.
+    /// Makes a failure of it, with why, and what there is to read of how the code came to it.
     pub(crate) fn explained(mut self, failed: impl FnOnce(Self) -> IterationError) -> IterationError {
-        match &mut self {
-            Self::Raised { traceback, .. } => {
-                let traceback = std::mem::take(traceback);
-                failed(self).traced(&traceback)
-            }
-            _ => failed(self),
-        }
+        let reason = self.to_string();
+        let traceback = match &mut self {
+            Self::Raised { traceback, .. } => std::mem::take(traceback),
+            _ => String::new(),
+        };
+        failed(self).because(&reason).traced(&traceback)
     }
 }
 
@@ -158,10 +157,19 @@ impl<'m> LabSession<'m> {
         let largest = largest.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         let kernel = tokio::time::timeout(OPEN, client.connect(&ids, largest)).await;
         let kernel = kernel.unwrap_or(Err(SocketError::OpenTimedOut));
+        let kernel = match kernel {
+            Ok(kernel) => kernel,
+            Err(error) => {
+                // Nobody else knows of it, and its kernel would run on.
+                let deleted = tokio::time::timeout(HURRY, client.delete_session(&ids)).await;
+                tell(monkey, "Unable to delete lab session", deleted);
+                return Err(unopened(error, monkey));
+            }
+        };
         let limit = options.cell_execution_timeout.map(HumanDuration::to_std);
         Ok(Self {
             monkey,
-            kernel: Some(kernel.map_err(|error| unopened(error, monkey))?),
+            kernel: Some(kernel),
             client,
             ids,
             random,
@@ -222,6 +230,7 @@ impl<'m> LabSession<'m> {
             let traceback = self.monkey.hide(&traceback);
             let is_cut = traceback.len() > TRACEBACK;
             let traceback = format!("{}{}", if is_cut { "…" } else { "" }, last_bytes(&traceback, TRACEBACK));
+            let reason = self.monkey.hide(&reason).into_owned();
             Err(CodeError::Raised { reason, traceback })
         });
         Ran {
@@ -309,27 +318,28 @@ impl<'m> LabSession<'m> {
             drop(tokio::time::timeout(HURRY, kernel.close()).await);
         }
         let deleted = tokio::time::timeout(HURRY, self.client.delete_session(&self.ids)).await;
-        self.tell("Unable to delete lab session", deleted);
+        tell(monkey, "Unable to delete lab session", deleted);
     }
 
     async fn interrupt(&mut self) {
         let interrupted = tokio::time::timeout(HURRY, self.client.interrupt(&self.ids)).await;
-        self.tell("Unable to interrupt kernel", interrupted);
+        tell(self.monkey, "Unable to interrupt kernel", interrupted);
     }
+}
 
-    fn tell(&self, text: &'static str, outcome: Result<Result<(), NubladoError>, tokio::time::error::Elapsed>) {
-        let error = match outcome {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {HURRY:?}"),
-        };
-        self.monkey.say(&Event {
-            level: LogLevel::Warning,
-            text,
-            fields: &[("error", Field::Text(&error))],
-            exception: None,
-        });
-    }
+/// Says that something at the end went wrong, if it did: that changes nothing.
+fn tell(monkey: &Monkey, text: &'static str, outcome: Result<Result<(), NubladoError>, tokio::time::error::Elapsed>) {
+    let error = match outcome {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {HURRY:?}"),
+    };
+    monkey.say(&Event {
+        level: LogLevel::Warning,
+        text,
+        fields: &[("error", Field::Text(&error))],
+        exception: None,
+    });
 }
 
 /// A time that no clock overflows with.
