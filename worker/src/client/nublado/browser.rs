@@ -415,7 +415,7 @@ impl Answer {
         from.join(location).ok()
     }
 
-    /// Reads at most so many bytes.
+    /// Reads at most so many bytes, and for no longer than the other side may be silent: a body may come byte by byte.
     async fn read(self, most: usize) -> Result<Vec<u8>, NubladoError> {
         let Self {
             request,
@@ -423,18 +423,20 @@ impl Answer {
             mut response,
         } = self;
         let mut body = Vec::new();
-        loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) => {
-                    let room = most - body.len();
-                    body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-                    if chunk.len() >= room {
-                        return Ok(body);
-                    }
+        let reading = async {
+            while let Some(chunk) = response.chunk().await? {
+                let room = most - body.len();
+                body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+                if chunk.len() >= room {
+                    break;
                 }
-                Ok(None) => return Ok(body),
-                Err(error) => return Err(NubladoError::of(request, limit, error)),
             }
+            Ok(())
+        };
+        match tokio::time::timeout(limit, reading).await {
+            Ok(Ok(())) => Ok(body),
+            Ok(Err(error)) => Err(NubladoError::of(request, limit, error)),
+            Err(_) => Err(NubladoError::TooSlow { request, limit }),
         }
     }
 }

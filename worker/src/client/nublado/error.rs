@@ -45,6 +45,14 @@ pub(crate) enum NubladoError {
         /// How long the other side may be silent.
         limit: Duration,
     },
+    /// It came drop by drop.
+    #[error("{request} had no complete answer within {limit:?}")]
+    TooSlow {
+        /// What was asked.
+        request: Request,
+        /// How long an answer may take from its beginning to its end.
+        limit: Duration,
+    },
     /// It cannot be reached.
     #[error("{request} could not connect")]
     Connect {
@@ -113,7 +121,7 @@ impl NubladoError {
     /// What went wrong, in a word: for counting.
     pub(crate) const fn kind(&self) -> &'static str {
         match self {
-            Self::TimedOut { .. } => "timeout",
+            Self::TimedOut { .. } | Self::TooSlow { .. } => "timeout",
             Self::Connect { .. } => "connect",
             Self::Transport { .. } => "transport",
             Self::Status { .. } => "status",
@@ -122,10 +130,24 @@ impl NubladoError {
         }
     }
 
+    /// Whether the other side may be doing what it was asked for all the same.
+    pub(crate) const fn may_be_done(&self) -> bool {
+        match self {
+            Self::TimedOut { .. } | Self::TooSlow { .. } | Self::Transport { .. } => true,
+            Self::Status { status, .. } => *status >= 500,
+            Self::Connect { .. }
+            | Self::UnexpectedRedirect { .. }
+            | Self::RedirectLoop { .. }
+            | Self::TooManyRedirects { .. }
+            | Self::Answer { .. } => false,
+        }
+    }
+
     /// What was asked.
     pub(crate) const fn request(&self) -> &Request {
         match self {
             Self::TimedOut { request, .. }
+            | Self::TooSlow { request, .. }
             | Self::Connect { request, .. }
             | Self::Transport { request, .. }
             | Self::Status { request, .. }
