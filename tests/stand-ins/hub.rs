@@ -59,6 +59,10 @@ pub enum Login {
 
 /// How it behaves. Everything may be changed while it runs.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a knob of its own, and all of them combine"
+)]
 pub struct Knobs {
     /// What happens at login.
     pub login: Login,
@@ -66,6 +70,10 @@ pub struct Knobs {
     pub spawn: Spawn,
     /// How long one takes.
     pub spawn_time: Duration,
+    /// How long the hub thinks before it makes a lab that it was asked for: also if nobody waits for its answer any more.
+    pub thinking_time: Duration,
+    /// Whether it refuses to delete a lab that is still coming.
+    pub refuses_hasty_ends: bool,
     /// How long a lab takes to go.
     pub delete_time: Duration,
     /// How long each piece of code takes.
@@ -90,6 +98,8 @@ impl Default for Knobs {
             login: Login::Works,
             spawn: Spawn::Lab,
             spawn_time: Duration::ZERO,
+            thinking_time: Duration::ZERO,
+            refuses_hasty_ends: false,
             delete_time: Duration::ZERO,
             cell_time: Duration::ZERO,
             speaks_v1: true,

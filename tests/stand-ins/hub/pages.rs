@@ -12,6 +12,7 @@ use axum::response::{AppendHeaders, IntoResponse, Redirect, Response};
 use axum::routing::{delete, get};
 use bytes::Bytes;
 use mobu_fleet::runtime::clock;
+use mobu_fleet::runtime::tasks::{TaskKind, Tasks};
 use serde_json::json;
 
 use super::{Lab, Login, Spawn, State, cookie, has_xsrf, header, token};
@@ -149,39 +150,60 @@ async fn form(Shared(state): Hub, headers: HeaderMap) -> Response {
 }
 
 async fn spawn(Shared(state): Hub, headers: HeaderMap, body: String) -> Response {
-    let token = token(&headers).unwrap_or_default();
-    if !is_logged_in(&headers) || !has_xsrf(&headers) {
-        return state.complain(
+    let (user, time) = match admitted(&state, &headers, body) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return *refusal,
+    };
+    let whose = user.clone();
+    let making = async move {
+        tokio::time::sleep(time).await;
+        let lab = Lab {
+            asked: Some(clock::now()),
+            ..Lab::default()
+        };
+        let mut inner = state.lock();
+        inner.labs.insert(whose, lab);
+        inner.sweep();
+    };
+    // In a task of its own: a hub goes on with what it has begun.
+    drop(Tasks::new().spawn(TaskKind::Expendable, "spawn", making).await);
+    Redirect::to(&format!("/nb/hub/spawn-pending/{user}")).into_response()
+}
+
+/// Returns who may have a lab, and how long the hub thinks about it.
+fn admitted(state: &State, headers: &HeaderMap, body: String) -> Result<(String, Duration), Box<Response>> {
+    let token = token(headers).unwrap_or_default();
+    if !is_logged_in(headers) || !has_xsrf(headers) {
+        return Err(Box::new(state.complain(
             StatusCode::FORBIDDEN,
             "the spawn form is sent without the hub's XSRF token",
-        );
+        )));
     }
     let mut inner = state.lock();
     let Some(at) = inner.shown.iter().position(|shown| shown == token) else {
         drop(inner);
-        return state.complain(
+        return Err(Box::new(state.complain(
             StatusCode::BAD_REQUEST,
             "the spawn form is sent by somebody who has not seen it",
-        );
+        )));
     };
     inner.shown.swap_remove(at);
     inner.sweep();
     inner.forms.push(body);
     let Some(user) = inner.users.get(token).cloned() else {
         drop(inner);
-        return state.complain(StatusCode::BAD_REQUEST, "the spawn form is sent by nobody knows whom");
+        return Err(Box::new(state.complain(
+            StatusCode::BAD_REQUEST,
+            "the spawn form is sent by nobody knows whom",
+        )));
     };
     if inner.labs.contains_key(&user) {
         drop(inner);
-        return state.complain(StatusCode::BAD_REQUEST, format!("{user} spawns a second lab"));
+        return Err(Box::new(
+            state.complain(StatusCode::BAD_REQUEST, format!("{user} spawns a second lab")),
+        ));
     }
-    let lab = Lab {
-        asked: Some(clock::now()),
-        ..Lab::default()
-    };
-    inner.labs.insert(user.clone(), lab);
-    inner.sweep();
-    Redirect::to(&format!("/nb/hub/spawn-pending/{user}")).into_response()
+    Ok((user, inner.knobs.thinking_time))
 }
 
 async fn pending(Path(_): Path<String>) -> &'static str {
@@ -196,8 +218,11 @@ async fn stop(Shared(state): Hub, Path(user): Path<String>, headers: HeaderMap) 
         return state.complain(StatusCode::FORBIDDEN, "a lab is deleted from nowhere");
     }
     let mut inner = state.lock();
+    inner.sweep();
+    let is_hasty = inner.knobs.refuses_hasty_ends;
     let status = match inner.labs.get_mut(&user) {
         None => StatusCode::NO_CONTENT,
+        Some(lab) if is_hasty && !lab.is_ready => StatusCode::BAD_REQUEST,
         Some(lab) => {
             lab.deleted.get_or_insert_with(clock::now);
             StatusCode::ACCEPTED

@@ -47,6 +47,13 @@ pub(crate) trait Business: Send {
         async { Ok(()) }
     }
 
+    /// Lets nothing stay at other services that an earlier run may have left there: after a panic, when nobody knows what the run that
+    /// panicked had, and when there is no further run. Must not take long, for nothing interrupts it.
+    fn depart(&mut self, monkey: &Monkey) -> impl Future<Output = ()> + Send {
+        let _ = monkey;
+        async {}
+    }
+
     /// Lets go of what a run held, also after a failure. Must not wait for other services.
     fn close(&mut self, monkey: &Monkey) -> impl Future<Output = ()> + Send {
         let _ = monkey;

@@ -6,10 +6,13 @@ mod session;
 mod spawn;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mobu_fleet::domain::business::NubladoOptions;
+use mobu_fleet::domain::discovery::Discovery;
 use mobu_fleet::domain::events::Act;
+use mobu_fleet::runtime::backoff::Backoff;
 use mobu_fleet::runtime::clock::{self, Instant};
 
 use self::failure::{failed, noted};
@@ -24,8 +27,16 @@ const POLL: Duration = Duration::from_secs(2);
 /// How long deleting a lab may take when nobody waits for it to go: after a stop or a failure. A hub may take ten seconds to say
 /// that it has begun.
 const FAREWELL: Duration = Duration::from_secs(25);
-/// How long after a stop a lab that was asked for may take to show up.
-const LATE: Duration = Duration::from_millis(500);
+/// How long one attempt at that may take.
+const ATTEMPT: Duration = Duration::from_secs(12);
+/// First and longest pause between two attempts.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(4));
+/// How long to look for a lab that was never asked for: one that somebody else has left.
+const GLANCE: Duration = Duration::from_secs(5);
+/// How long a lab may take to show up if the hub has not answered when it was asked for it.
+const LATE: Duration = Duration::from_secs(3);
+/// How often to look for it.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a business does in its lab, and before and after it has one.
 ///
@@ -71,10 +82,12 @@ pub(crate) trait LabWork: Send {
 pub(super) struct InLab<W> {
     work: W,
     random: fastrand::Rng,
-    /// The way to hub and lab, as long as a run lasts.
+    /// The way to hub and lab, as long as a run lasts, or there may be a lab.
     client: Option<Box<Nublado>>,
-    /// Whether a lab was asked for, and is not known to be gone.
-    has_lab: bool,
+    /// Whether a lab was asked for without an answer, so that it may come later.
+    is_unanswered: bool,
+    /// Whether the goodbye of the orderly end went wrong: then there is no time for another one.
+    is_left: bool,
 }
 
 /// `execute` was called without `startup`.
@@ -95,13 +108,18 @@ impl<W: LabWork> InLab<W> {
             work,
             random: monkey.random(),
             client: None,
-            has_lab: false,
+            is_unanswered: false,
+            is_left: false,
         }
     }
 
     async fn connect(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
         monkey.enter(Phase::Discovery);
         let discovery = discover(monkey).await?;
+        self.connect_to(&discovery, monkey)
+    }
+
+    fn connect_to(&mut self, discovery: &Discovery, monkey: &Monkey) -> Result<(), IterationError> {
         let hub = discovery.nublado().map_err(not_found)?;
         let user = monkey.user();
         let limit = self.work.options().jupyter_timeout.to_std();
@@ -117,12 +135,13 @@ impl<W: LabWork> InLab<W> {
         let client = client(&mut self.client)?;
         monkey.enter(Phase::DeleteLab);
         if client.is_lab_stopped().await.map_err(|error| failed(error, monkey))? {
+            monkey.note_lab(false);
             return Ok(());
         }
-        self.has_lab = true;
+        monkey.note_lab(true);
         let options = self.work.options();
         match delete_lab(client, options, monkey).await? {
-            Ok(()) => self.has_lab = false,
+            Ok(()) => monkey.note_lab(false),
             Err(NotDeleted { .. }) => {
                 monkey.warn("Unable to delete pre-existing lab, continuing anyway");
             }
@@ -139,15 +158,15 @@ impl<W: LabWork> InLab<W> {
         monkey.enter(Phase::SpawnLab);
         let is_needed = options.delete_lab || monkey.unless_stopped(client.is_lab_stopped()).await?.map_err(broken)?;
         if is_needed {
-            self.has_lab = true;
+            monkey.note_lab(true);
             let begun = clock::now();
-            let spawned = monkey.unless_stopped(spawn::spawn(client, options, monkey)).await;
+            let spawned = spawn::spawn(client, options, monkey, &mut self.is_unanswered).await;
             // As in mobu, one that a stop interrupted is a success.
             monkey.emit(Act::NubladoSpawnLab {
                 duration: begun.elapsed().as_secs_f64(),
-                success: !matches!(spawned, Ok(Err(_))),
+                success: !matches!(spawned, Err(IterationError::Failed(_))),
             });
-            spawned??;
+            spawned?;
         }
         monkey.enter(Phase::LabLogin);
         monkey.info("Logging in to lab");
@@ -181,7 +200,7 @@ impl<W: LabWork> InLab<W> {
         let options = self.work.options();
         let gone = delete_lab(client(&mut self.client)?, options, monkey).await?;
         gone.map_err(|error| IterationError::retry("timeout", error))?;
-        self.has_lab = false;
+        monkey.note_lab(false);
         Ok(())
     }
 
@@ -194,41 +213,84 @@ impl<W: LabWork> InLab<W> {
         Ok(())
     }
 
-    /// Asks for the end of the lab without waiting for it, and not for long. Nothing interrupts it.
+    /// Asks for the end of the lab without waiting for it: again and again if the hub does not want to, and not for long. Nothing
+    /// interrupts it. If no lab was ever asked for, it has a look whether somebody else has left one, and does without if the hub is mute.
     async fn say_farewell(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
-        let Ok(client) = client(&mut self.client) else {
+        let may_have = monkey.may_have_lab();
+        if !may_have && self.client.is_none() {
             return Ok(());
-        };
-        let may_come = self.has_lab;
-        let mut begun = None;
-        let farewell = async {
-            log_in(client, monkey).await?;
-            monkey.enter(Phase::DeleteLab);
-            let look = |stopped: Result<bool, NubladoError>| stopped.map_err(|error| failed(error, monkey));
-            let mut is_stopped = look(client.is_lab_stopped().await)?;
-            if is_stopped && may_come {
-                // It was asked for, and the hub may not have got round to it.
-                tokio::time::sleep(LATE).await;
-                is_stopped = look(client.is_lab_stopped().await)?;
-            }
-            if is_stopped {
-                monkey.info("Lab is already stopped");
-                return Ok(());
-            }
-            monkey.info("Deleting lab");
-            begun = Some(clock::now());
-            client.delete_lab().await.map_err(|error| failed(error, monkey))
-        };
-        let ended = tokio::time::timeout(FAREWELL, Box::pin(farewell)).await;
-        let ended = ended.unwrap_or_else(|_| Err(IterationError::retry("timeout", NoFarewell)));
-        if let (Some(begun), Err(_)) = (begun, &ended) {
-            // How long a good one takes is not known, for nobody waits for it.
-            deleted(monkey, begun, false);
         }
-        ended?;
-        self.has_lab = false;
+        let limit = if may_have { FAREWELL } else { GLANCE };
+        let deadline = clock::now() + limit;
+        let mut backoff = Backoff::new(AGAIN.0, AGAIN.1, self.random.u64(..));
+        let mut asked = None;
+        let ended = loop {
+            let attempt = Box::pin(self.ask_for_the_end(monkey, &mut asked));
+            let until = deadline.min(clock::now() + ATTEMPT);
+            let ended = tokio::time::timeout_at(until, attempt).await;
+            let ended = ended.unwrap_or_else(|_| {
+                Err(IterationError::retry(
+                    "timeout",
+                    NoFarewell {
+                        limit: ATTEMPT.min(limit),
+                    },
+                ))
+            });
+            let wait = backoff.next_wait();
+            match ended {
+                Ok(()) => break Ok(()),
+                Err(error) if !may_have => {
+                    monkey.warn(&format!(
+                        "Cannot see whether there is a lab that somebody has left: {error}"
+                    ));
+                    return Ok(());
+                }
+                Err(error) if clock::now() + wait >= deadline => break Err(error),
+                Err(error) => monkey.warn(&format!("Unable to delete lab, trying again: {error}")),
+            }
+            tokio::time::sleep(wait).await;
+        };
+        if let (Some(asked), Err(_)) = (asked, &ended) {
+            // How long a good one takes is not known, for nobody waits for it.
+            deleted(monkey, asked, false);
+        }
+        ended.map_err(|error| noted(error, monkey))?;
+        monkey.note_lab(false);
+        self.is_unanswered = false;
         monkey.show(|activity| activity.image = None);
         Ok(())
+    }
+
+    /// Asks for the end of the lab once, if there is one. Says in `asked` when it was first asked for.
+    async fn ask_for_the_end(&mut self, monkey: &Monkey, asked: &mut Option<Instant>) -> Result<(), IterationError> {
+        if self.client.is_none() {
+            monkey.enter(Phase::Discovery);
+            // Also after a stop, when nobody waits for discovery any more.
+            let discovery = match monkey.surroundings().locator.as_deref() {
+                Some(locator) => Box::pin(locator.discover()).await.map_err(not_found)?,
+                None => Arc::default(),
+            };
+            self.connect_to(&discovery, monkey)?;
+        }
+        let is_unanswered = self.is_unanswered;
+        let client = client(&mut self.client)?;
+        log_in(client, monkey).await?;
+        monkey.enter(Phase::DeleteLab);
+        let look = |stopped: Result<bool, NubladoError>| stopped.map_err(|error| failed(error, monkey));
+        let mut is_stopped = look(client.is_lab_stopped().await)?;
+        let late = clock::now() + LATE;
+        while is_stopped && is_unanswered && clock::now() < late {
+            // It was asked for, and the hub may not have got round to it.
+            tokio::time::sleep(LOOK).await;
+            is_stopped = look(client.is_lab_stopped().await)?;
+        }
+        if is_stopped {
+            monkey.info("Lab is already stopped");
+            return Ok(());
+        }
+        monkey.info("Deleting lab");
+        asked.get_or_insert_with(clock::now);
+        client.delete_lab().await.map_err(|error| failed(error, monkey))
     }
 
     fn jitter(&mut self) -> Duration {
@@ -238,8 +300,10 @@ impl<W: LabWork> InLab<W> {
 
 /// The hub was too slow to say goodbye to.
 #[derive(Debug, thiserror::Error)]
-#[error("the hub took more than {FAREWELL:?} for deleting the lab")]
-struct NoFarewell;
+#[error("the hub took more than {limit:?} for deleting the lab")]
+struct NoFarewell {
+    limit: Duration,
+}
 
 impl<W: LabWork> Business for InLab<W> {
     async fn startup(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
@@ -257,7 +321,7 @@ impl<W: LabWork> Business for InLab<W> {
         let outcome = self.iterate(monkey).await.map_err(|error| noted(error, monkey));
         if let Err(error) = &outcome
             && !matches!(error, IterationError::Stopped(_))
-            && self.has_lab
+            && monkey.may_have_lab()
         {
             // Unlike mobu, which leaves it to the next run: there may never be one.
             if let Err(error) = self.say_farewell(monkey).await {
@@ -276,11 +340,25 @@ impl<W: LabWork> Business for InLab<W> {
     async fn shutdown(&mut self, monkey: &Monkey) -> Result<(), IterationError> {
         let released = self.work.shutdown(monkey).await;
         let left = self.say_farewell(monkey).await;
+        self.is_left = left.is_err();
         released.and(left)
     }
 
-    async fn close(&mut self, monkey: &Monkey) {
+    async fn depart(&mut self, monkey: &Monkey) {
+        if monkey.may_have_lab()
+            && !self.is_left
+            && let Err(error) = Box::pin(self.say_farewell(monkey)).await
+        {
+            monkey.warn(&format!("Could not delete the lab of an earlier run: {error}"));
+        }
         self.client = None;
+        monkey.leave();
+    }
+
+    async fn close(&mut self, monkey: &Monkey) {
+        if !monkey.may_have_lab() {
+            self.client = None;
+        }
         self.work.close(monkey).await;
     }
 }

@@ -26,7 +26,7 @@ pub(crate) use self::execution::{Execution, Meaning, Raised, plain};
 pub(crate) use self::kernel::{Kernel, SocketError};
 pub(crate) use self::lab::SessionIds;
 pub(crate) use self::message::Incoming;
-pub(crate) use self::progress::{Progress, SpawnEvent};
+pub(crate) use self::progress::Progress;
 
 /// One user's way to hub and lab: connections, cookies and tokens of one run.
 #[derive(Debug)]

@@ -176,6 +176,8 @@ pub(crate) struct Monkey {
     refresh_asked: Mutex<Option<Instant>>,
     /// Whether its task has ended.
     has_ended: AtomicBool,
+    /// Whether a lab was asked for in its name that is not known to be gone. Here, because it outlives whatever becomes of a run.
+    may_have_lab: AtomicBool,
     success: AtomicU64,
     failure: AtomicU64,
     stop: StopSignal,
@@ -199,6 +201,7 @@ impl Monkey {
             phase: AtomicU8::new(NO_PHASE),
             refresh_asked: Mutex::default(),
             has_ended: AtomicBool::new(false),
+            may_have_lab: AtomicBool::new(false),
             success: AtomicU64::new(0),
             failure: AtomicU64::new(0),
             stop: StopSignal::default(),
@@ -422,6 +425,16 @@ impl Monkey {
     /// Whether its task has ended.
     pub(crate) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::SeqCst)
+    }
+
+    /// Notes that a lab was asked for in its name, or that there is none any more.
+    pub(crate) fn note_lab(&self, may_be_there: bool) {
+        self.may_have_lab.store(may_be_there, Ordering::SeqCst);
+    }
+
+    /// Whether a lab was asked for in its name that is not known to be gone.
+    pub(crate) fn may_have_lab(&self) -> bool {
+        self.may_have_lab.load(Ordering::SeqCst)
     }
 
     /// Moves to the next state. Returns whether the event could happen; otherwise nothing changed.

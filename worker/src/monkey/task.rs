@@ -9,7 +9,7 @@ use futures_lite::FutureExt;
 use mobu_fleet::domain::business::LogLevel;
 use mobu_fleet::domain::monkey::MonkeyEvent;
 use mobu_fleet::runtime::clock;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{Event, Field, Monkey, state_name};
 use crate::business::{Business, Failure, IterationError, Phase};
@@ -30,6 +30,7 @@ pub(crate) async fn live<B: Business>(monkey: Arc<Monkey>, make: impl Fn(&Monkey
             Err(panic) => {
                 monkey.count_failure();
                 business = make(&monkey);
+                depart(&mut business, &monkey).await;
                 let text = panic_text(&*panic);
                 Err(IterationError::retry("panic", Panicked { text }))
             }
@@ -39,11 +40,20 @@ pub(crate) async fn live<B: Business>(monkey: Arc<Monkey>, make: impl Fn(&Monkey
             Err(IterationError::Failed(failure)) => failure,
         };
         if !recover(&monkey, failure).await {
-            return;
+            return depart(&mut business, &monkey).await;
         }
     }
+    depart(&mut business, &monkey).await;
     if monkey.apply(MonkeyEvent::Finish) {
         monkey.info("Stopped");
+    }
+}
+
+/// Lets the business leave nothing behind. A panic there is its last: the monkey's own end must not depend on it.
+async fn depart<B: Business>(business: &mut B, monkey: &Monkey) {
+    let departed = AssertUnwindSafe(business.depart(monkey)).catch_unwind().await;
+    if let Err(panic) = departed {
+        monkey.warn(&format!("the business panicked at its end: {}", panic_text(&*panic)));
     }
 }
 
@@ -133,7 +143,15 @@ struct Ended<'a>(&'a Monkey);
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
-        self.0.has_ended.store(true, Ordering::SeqCst);
+        let Self(monkey) = self;
+        if monkey.may_have_lab() {
+            let (name, flock) = (monkey.name(), &monkey.flock().name);
+            warn!(
+                monkey.name = %name, flock.name = %flock,
+                "the lab of user `{name}` of flock `{flock}` had to be left at the hub: nobody has confirmed its end"
+            );
+        }
+        monkey.has_ended.store(true, Ordering::SeqCst);
     }
 }
 

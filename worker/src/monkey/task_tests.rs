@@ -79,6 +79,10 @@ impl Business for Scripted {
         self.act().await
     }
 
+    async fn depart(&mut self, _: &Monkey) {
+        self.note("depart");
+    }
+
     async fn close(&mut self, _: &Monkey) {
         self.note("close");
     }
@@ -188,7 +192,10 @@ async fn an_orderly_life_leaves_the_lines_of_the_contract() {
     assert_eq!(bench.figures(), (MonkeyState::Running, 2, 0));
     bench.stop().await;
     assert_eq!(bench.figures(), (MonkeyState::Finished, 2, 0));
-    assert_eq!(bench.notes(), ["startup", "execute", "execute", "shutdown", "close"]);
+    assert_eq!(
+        bench.notes(),
+        ["startup", "execute", "execute", "shutdown", "close", "depart"]
+    );
     assert_eq!(
         bench.events(),
         [
@@ -243,7 +250,7 @@ async fn without_restart_and_after_a_fatal_failure_a_monkey_stays_stopping() {
             "a failed start-up counts as a failure"
         );
         assert!(bench.monkey.has_ended());
-        assert_eq!(bench.notes(), ["startup", "close"]);
+        assert_eq!(bench.notes(), ["startup", "close", "depart"]);
     }
 }
 
@@ -252,6 +259,11 @@ async fn a_panic_is_a_failure_of_one_monkey_with_a_new_business_afterwards() {
     let mut bench = scripted(&[Act::Succeed, Act::Panic], true);
     bench.sleep(1).await;
     assert_eq!(bench.figures(), (MonkeyState::Error, 0, 1));
+    assert_eq!(
+        bench.notes(),
+        ["startup", "execute", "depart"],
+        "nobody knows what it had"
+    );
     bench.sleep(60).await;
     assert_eq!(bench.figures(), (MonkeyState::Running, 1, 1));
     let text = bench.monkey.read_log(0, u32::MAX).unwrap().text;
@@ -269,7 +281,7 @@ async fn a_stop_during_the_error_pause_ends_it_and_nothing_runs_again() {
     bench.stop().await;
     assert_eq!(begun.elapsed(), Duration::ZERO);
     assert_eq!(bench.figures(), (MonkeyState::Finished, 0, 1));
-    assert_eq!(bench.notes(), ["startup", "close"]);
+    assert_eq!(bench.notes(), ["startup", "close", "depart"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -293,7 +305,10 @@ async fn a_failure_while_stopping_is_logged_and_alerts_nobody() {
 async fn a_monkey_that_was_stopped_before_it_began_never_runs() {
     let mut bench = scripted(&[], true);
     bench.stop().await;
-    assert_eq!((bench.figures().0, bench.notes()), (MonkeyState::Finished, vec![]));
+    assert_eq!(
+        (bench.figures().0, bench.notes()),
+        (MonkeyState::Finished, vec!["depart"])
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -283,6 +283,27 @@ async fn code_that_fails_says_how_and_its_lab_goes() {
 }
 
 #[tokio::test]
+async fn a_session_whose_kernel_cannot_be_reached_is_deleted() {
+    let knobs = Knobs {
+        broken: Some("GET /nb/user/bot-mobu-n1/api/kernels"),
+        ..Knobs::default()
+    };
+    let mut bench = Bench::start(knobs, json!({})).await;
+    let log = bench.failure().await;
+    assert!(
+        log.contains("websocket: JupyterLab WebSocket unexpectedly closed"),
+        "{log}"
+    );
+    let requests = bench.hub.requests();
+    assert_eq!(
+        count(&requests, "DELETE /nb/user/bot-mobu-n1/api/sessions"),
+        1,
+        "{requests:?}"
+    );
+    bench.end().await;
+}
+
+#[tokio::test]
 async fn a_kernel_that_dies_is_a_failure_and_the_next_session_has_another_one() {
     for speaks_v1 in [true, false] {
         for (code, state) in [("print(a)\ndie", "restarting"), ("print(a)\ndie_late", "dead")] {
@@ -342,7 +363,11 @@ async fn a_lab_that_does_not_come_is_a_failure_with_a_reason() {
             spawn,
             ..Knobs::default()
         };
-        let mut bench = Bench::start(knobs, json!({"spawn_timeout": 0.5})).await;
+        let options = match spawn {
+            Spawn::Never | Spawn::Silent => json!({"spawn_timeout": 0.5}),
+            _ => json!({}),
+        };
+        let mut bench = Bench::start(knobs, options).await;
         let log = bench.failure().await;
         assert!(
             log.contains(text) && log.contains("\"phase\": \"spawn_lab\""),
@@ -431,6 +456,9 @@ async fn betrayed(knobs: Knobs, options: Value, last: &str) -> String {
         if log.contains(last) {
             break log;
         }
+        if log.contains("Unable to delete lab, trying again") {
+            bench.hub.set(|knobs| knobs.broken = None);
+        }
         assert!(clock::now() < deadline, "no `{last}` in {log}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
@@ -488,7 +516,7 @@ async fn a_token_that_hub_lab_or_kernel_give_back_is_in_no_log_and_no_report() {
     shows(&log, &["Lab did not spawn: TOKEN Spawn failed"]);
     let log = betrayed(Knobs::default(), json!({"code": "raise X"}), "Restarting failed monkey").await;
     shows(&log, &["TOKEN raise X"]);
-    for broken in ["POST /nb/hub/spawn", "DELETE /nb/user"] {
+    for broken in ["POST /nb/hub/spawn", "DELETE /nb/hub/api", "DELETE /nb/user"] {
         let knobs = Knobs {
             broken: Some(broken),
             ..Knobs::default()
@@ -673,6 +701,91 @@ async fn a_stop_is_prompt_wherever_it_comes_and_leaves_no_lab() {
         bench.stop().await;
         bench.end().await;
     }
+}
+
+const DELETION: &str = "DELETE /nb/hub/api/users/bot-mobu-n1/server";
+
+#[tokio::test]
+async fn a_goodbye_that_goes_wrong_is_said_again_until_it_is_taken() {
+    let mut bench = Bench::start(Knobs::default(), json!({"delete_lab": false, "idle_time": 3600})).await;
+    bench.successes(1).await;
+    bench.hub.set(|knobs| knobs.broken = Some(DELETION));
+    bench.leader.stop("n").await;
+    bench
+        .until(|hub| (count(&hub.requests(), DELETION) > 1).then_some(()))
+        .await;
+    bench.hub.set(|knobs| knobs.broken = None);
+    bench.is_stopped = true;
+    bench.leader.until_gone("n").await;
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_lab_that_is_still_coming_is_called_off_as_soon_as_the_hub_lets_it() {
+    let knobs = Knobs {
+        spawn_time: Duration::from_secs(2),
+        refuses_hasty_ends: true,
+        ..Knobs::default()
+    };
+    let mut bench = Bench::start(knobs, json!({})).await;
+    let asked = "GET /nb/hub/api/users/bot-mobu-n1/server/progress";
+    bench
+        .until(|hub| (count(&hub.requests(), asked) > 0).then_some(()))
+        .await;
+    bench.stop().await;
+    assert!(count(&bench.hub.requests(), DELETION) > 1, "{:?}", bench.hub.requests());
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_lab_of_an_earlier_run_goes_at_a_stop_in_the_error_pause() {
+    let hub = Hub::start(Knobs {
+        broken: Some(DELETION),
+        ..Knobs::default()
+    })
+    .await;
+    hub.leave_lab(USER);
+    let mut bench = Bench::on(hub, json!({})).await;
+    let log = bench.failure().await;
+    assert_eq!(bench.hub.labs(), [USER], "{log}");
+    bench.hub.set(|knobs| knobs.broken = None);
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn no_lab_is_born_after_the_goodbye() {
+    // Within the time for an answer, and beyond it, when nobody listens any more.
+    for (time, longest) in [(1, 20), (6, 25)] {
+        let knobs = Knobs {
+            thinking_time: Duration::from_secs(time),
+            ..Knobs::default()
+        };
+        let mut bench = Bench::start(knobs, json!({})).await;
+        bench
+            .until(|hub| (count(&hub.requests(), "POST /nb/hub/spawn") > 0).then_some(()))
+            .await;
+        let begun = clock::now();
+        bench.stop().await;
+        assert!(begun.elapsed() < Duration::from_secs(longest), "{:?}", begun.elapsed());
+        assert_eq!(bench.hub.most_labs(), 1, "it came, {:?}", bench.hub.requests());
+        bench.end().await;
+    }
+}
+
+#[tokio::test]
+async fn who_never_asked_for_a_lab_does_not_wait_for_a_mute_hub() {
+    let knobs = Knobs {
+        hangs: Some("GET /nb/hub"),
+        ..Knobs::default()
+    };
+    let mut bench = Bench::start(knobs, json!({})).await;
+    bench
+        .until(|hub| (count(&hub.requests(), "GET /nb/hub/home") > 0).then_some(()))
+        .await;
+    let begun = clock::now();
+    bench.stop().await;
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    bench.process.drain().await;
 }
 
 #[tokio::test]

@@ -33,11 +33,15 @@ impl Nublado {
         }
     }
 
-    /// Asks for a lab. That it was asked for does not mean that it comes: [`Nublado::progress`] tells.
-    pub(crate) async fn spawn(&mut self, form: &[(&str, &str)]) -> Result<(), NubladoError> {
-        // Without having shown the form, the hub does not take it.
+    /// Opens the form for a lab. Without having shown it, the hub takes none.
+    pub(crate) async fn open_spawn_form(&mut self) -> Result<(), NubladoError> {
         let page = self.browser.get(Route::Hub("hub/spawn"), Mode::Navigate).await?;
         page.success().await?.discard().await;
+        Ok(())
+    }
+
+    /// Asks for a lab. That it was asked for does not mean that it comes: [`Nublado::progress`] tells.
+    pub(crate) async fn spawn(&mut self, form: &[(&str, &str)]) -> Result<(), NubladoError> {
         let form = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(form)
             .finish();
