@@ -257,8 +257,6 @@ async fn each_user_may_do_what_its_role_needs_and_no_more() {
     let events = Address::Events {
         key: "a.b.c".to_owned(),
     };
-    coordinator.publish(events.clone(), message("e")).await.unwrap();
-
     let worker = open_as("worker").await;
     let mut log = worker.read_log(LogStart::First).await.unwrap();
     assert_eq!(next(&mut log).await.payload, "state");
@@ -269,6 +267,7 @@ async fn each_user_may_do_what_its_role_needs_and_no_more() {
         .publish(Address::Reply(address), message("answer"))
         .await
         .unwrap();
+    // What no coordinator has made by now, nobody makes for a worker.
     worker.publish(events, message("e")).await.unwrap();
     let dead = Address::Dead { reason: "r".to_owned() };
     worker.publish(dead, message("letter")).await.unwrap();

@@ -179,6 +179,8 @@ impl Session for AmqpSession {
     }
 
     async fn reports(&self) -> Result<Inbox<Message>, LinkError> {
+        // Replicas publish events there and may not make it. Every coordinator comes by here.
+        self.ensure(&[Object::Exchange(self.topology.events())]).await?;
         let queue = self.topology.reports_listener(&unique());
         self.own_queue(self.topology.reports(), &queue).await?;
         self.spoil(self.inboxes.messages(&queue.name).await)
