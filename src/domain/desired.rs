@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::business::shown_repo_url;
-use super::flock::FlockConfig;
+use super::flock::{FlockConfig, Spread};
 use super::ids::{FlockName, Revision};
 
 /// How many stopped flocks a state remembers. Autostart flocks among them are never forgotten.
@@ -43,6 +43,30 @@ pub struct DesiredFlock {
     /// Whether the flock still is as autostart defined it.
     #[serde(default)]
     pub by_autostart: bool,
+    /// Among how many replicas, 0 to n - 1, the users of a flock with `spread: across_replicas` are dealt out. 0 while a fleet is
+    /// being scaled: nobody runs them until everybody has stopped. Without it, each replica goes by the number that it is configured for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub among: Option<u32>,
+    /// While `among` is 0: among how many they were before, so that each of those is waited for; `None` if nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was_among: Option<u32>,
+}
+
+impl DesiredFlock {
+    /// Returns whether its users are dealt out among another number of replicas than `replica_count`.
+    pub fn is_dealt_otherwise(&self, replica_count: u32) -> bool {
+        self.config.spread == Spread::AcrossReplicas && self.among != Some(replica_count)
+    }
+
+    /// Takes the users from everybody; `before` is what the flock was until now.
+    fn take_users(&mut self, before: &Self) {
+        self.was_among = before.among.filter(|among| *among > 0).or(before.was_among);
+        self.among = Some(0);
+    }
+
+    fn deal_users(&mut self, replica_count: u32) {
+        (self.among, self.was_among) = (Some(replica_count), None);
+    }
 }
 
 /// What is remembered of a flock that was stopped.
@@ -80,6 +104,14 @@ pub enum Command {
         /// Whether flocks that an earlier configuration defined, and this one does not, shall stop.
         stop_others: bool,
     },
+    /// Deal out the users of every flock with `spread: across_replicas` anew. Those that run are first taken from everybody, so
+    /// this is wanted twice: with `idle` once all replicas have stopped them.
+    Deal {
+        /// Among how many replicas.
+        replica_count: u32,
+        /// Whether no replica runs any of those users.
+        idle: bool,
+    },
 }
 
 /// What a revision changed: for people, logs and `GET /revisions`.
@@ -107,7 +139,7 @@ pub enum Change {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         repo_ref: Option<String>,
     },
-    /// The configuration's autostart flocks were brought in.
+    /// The configuration's autostart flocks were brought in, or those that its number of replicas concerns were dealt out anew.
     Autostart {
         /// Flocks that start, or restart.
         started: Vec<FlockName>,
@@ -192,6 +224,7 @@ impl DesiredState {
                 repo_ref: Some(repo_ref.clone()),
             },
             Command::Autostart { flocks, stop_others } => state.autostart(flocks, *stop_others, now),
+            Command::Deal { replica_count, idle } => state.deal(*replica_count, *idle),
         };
         let changes_something = match &change {
             Change::Stop { flocks } | Change::Refresh { flocks, .. } => !flocks.is_empty(),
@@ -229,7 +262,8 @@ impl DesiredState {
             let mut kept = flock.clone();
             if let Some(known) = merged.flocks.remove(name) {
                 let refresh = known.refresh_generation.max(flock.refresh_generation);
-                let is_fork = known.generation == flock.generation && known.config != flock.config;
+                let differ = known.config != flock.config || known.among != flock.among;
+                let is_fork = known.generation == flock.generation && differ;
                 kept = if flock.generation >= known.generation {
                     kept
                 } else {
@@ -257,6 +291,21 @@ impl DesiredState {
         digest(&serde_json::to_value(self).expect("a state serializes"))
     }
 
+    /// Deals out the flocks that this state's revision started. A flock that some replica may still run with other users waits
+    /// until nobody does: see [`Command::Deal`].
+    pub fn deal_started(&mut self, before: &Self, replica_count: u32) {
+        let revision = self.revision;
+        let started = self.flocks.iter_mut();
+        let started =
+            started.filter(|(_, flock)| flock.generation == revision && flock.is_dealt_otherwise(replica_count));
+        for (name, flock) in started {
+            match before.flocks.get(name) {
+                Some(ran) if ran.is_dealt_otherwise(replica_count) => flock.take_users(ran),
+                _ => flock.deal_users(replica_count),
+            }
+        }
+    }
+
     fn put(&mut self, config: FlockConfig, now: Timestamp, autostart: Option<String>, by_autostart: bool) {
         let name = config.name.clone();
         let flock = DesiredFlock {
@@ -266,6 +315,8 @@ impl DesiredState {
             since: now,
             autostart,
             by_autostart,
+            among: None,
+            was_among: None,
         };
         self.stopped.remove(&name);
         self.flocks.insert(name, flock);
@@ -342,6 +393,27 @@ impl DesiredState {
         Change::Autostart { started, stopped }
     }
 
+    fn deal(&mut self, replica_count: u32, idle: bool) -> Change {
+        let revision = self.revision;
+        let mut started = Vec::new();
+        for (name, flock) in &mut self.flocks {
+            if !flock.is_dealt_otherwise(replica_count) || (!idle && flock.among == Some(0)) {
+                continue;
+            }
+            if idle {
+                flock.deal_users(replica_count);
+            } else {
+                flock.take_users(&flock.clone());
+            }
+            (flock.generation, flock.refresh_generation) = (revision, revision);
+            started.push(name.clone());
+        }
+        Change::Autostart {
+            started,
+            stopped: Vec::new(),
+        }
+    }
+
     fn autostart_of(&self, name: &FlockName) -> Option<String> {
         let running = self.flocks.get(name).and_then(|flock| flock.autostart.clone());
         running.or_else(|| self.stopped.get(name).and_then(|stopped| stopped.autostart.clone()))
@@ -395,6 +467,42 @@ mod tests {
 
     fn name(text: &str) -> FlockName {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn users_are_taken_from_everybody_before_they_are_dealt_out_anew() {
+        let mut dealt = config("dealt", 1);
+        dealt.spread = Spread::AcrossReplicas;
+        let start_for = |before: &DesiredState, replica_count| {
+            let mut state = after(before, &start(dealt.clone()));
+            state.deal_started(before, replica_count);
+            state
+        };
+        let deal = |state: &DesiredState, idle| {
+            let command = Command::Deal { replica_count: 4, idle };
+            let changed = state.apply(&command, Timestamp::UNIX_EPOCH).unwrap();
+            changed.map(|changed| changed.state)
+        };
+        let among = |state: &DesiredState| state.flocks[&name("dealt")].among;
+        let two = start_for(&after(&DesiredState::default(), &start(config("lambs", 1))), 2);
+        assert_eq!((among(&two), two.flocks[&name("lambs")].among), (Some(2), None));
+
+        let taken = deal(&two, false).unwrap();
+        assert_eq!(
+            (among(&taken), taken.flocks[&name("dealt")].was_among),
+            (Some(0), Some(2))
+        );
+        assert!(deal(&taken, false).is_none());
+        let four = deal(&taken, true).unwrap();
+        assert_eq!((among(&four), four.flocks[&name("dealt")].was_among), (Some(4), None));
+        assert!(deal(&four, true).is_none());
+        // Each time the flock starts anew, and no other does.
+        assert_eq!(four.flocks[&name("dealt")].generation, four.revision);
+        assert_eq!(four.flocks[&name("lambs")], two.flocks[&name("lambs")]);
+
+        // One that is started meanwhile waits like the others.
+        assert_eq!(among(&start_for(&two, 4)), Some(0));
+        assert_eq!(among(&start_for(&four, 4)), Some(4));
     }
 
     #[test]

@@ -74,6 +74,8 @@ mod tests {
             since: Timestamp::UNIX_EPOCH,
             autostart: None,
             by_autostart: false,
+            among: None,
+            was_among: None,
         };
         let flocks = flocks
             .iter()

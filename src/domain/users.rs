@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::desired::DesiredFlock;
 use super::flock::{FlockConfig, Spread, User, UserSpec, Username};
 use super::ids::InstanceId;
 use super::validation::{Loc, ValidationErrors, ValidationItem};
@@ -24,6 +25,23 @@ pub struct ReplicaIdentity {
     pub instance_id: Option<InstanceId>,
     /// How many replicas the fleet is meant to have; 0 counts as 1.
     pub replica_count: u32,
+}
+
+impl ReplicaIdentity {
+    /// Returns who the replica is for a flock of the desired state, which knows among how many replicas its users are dealt out, or
+    /// `None` if the replica has no part in it.
+    #[must_use]
+    pub fn in_flock(&self, flock: &DesiredFlock) -> Option<Self> {
+        let Some(among) = flock.among.filter(|_| flock.config.spread == Spread::AcrossReplicas) else {
+            return Some(self.clone());
+        };
+        let index = self.instance_id.as_ref().and_then(number_of);
+        let has_part = among > 0 && index.is_none_or(|index| index < among);
+        has_part.then(|| Self {
+            replica_count: among,
+            ..self.clone()
+        })
+    }
 }
 
 /// Why a replica cannot make the users of a flock.
@@ -101,11 +119,16 @@ impl Share {
     }
 }
 
-/// Returns which of `count` replicas an instance ID names: 0 to n - 1, written without leading zeros.
+/// Returns the number that an instance ID is, written without leading zeros.
+fn number_of(instance_id: &InstanceId) -> Option<u32> {
+    let number = instance_id.as_str().parse::<u32>().ok();
+    number.filter(|number| number.to_string() == instance_id.as_str())
+}
+
+/// Returns which of `count` replicas an instance ID names: 0 to n - 1.
 fn replica_index(instance_id: &InstanceId, count: u32) -> Result<u32, UserRuleError> {
-    let index = instance_id.as_str().parse::<u32>().ok();
-    index
-        .filter(|index| *index < count && index.to_string() == instance_id.as_str())
+    number_of(instance_id)
+        .filter(|index| *index < count)
         .ok_or_else(|| UserRuleError::NotAnIndex {
             instance_id: instance_id.clone(),
             last: count.saturating_sub(1),

@@ -1,13 +1,20 @@
 //! More replicas, fewer replicas, restarts and other versions, while the load goes on: what `docs/deploy/upgrade.md` promises.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, ensure};
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::routing::get;
 use fleet_tests::broker::{shared_broker, unique_fleet};
 use fleet_tests::fleet::{ProcessFleet, answer};
+use mobu_fleet::runtime::tasks::{TaskKind, Tasks};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 /// Names a folder with `mobu-coordinator` and `mobu-worker` of the release before; `tests/previous` makes one.
 const PREVIOUS_VARIABLE: &str = "MOBU_PREVIOUS_BIN";
@@ -138,6 +145,108 @@ async fn replicas_are_added_and_taken_away_and_the_others_do_not_notice() -> Res
     assert_eq!(fleet.get("/replicas").await?.as_array().map(Vec::len), Some(2));
     stay.check(&fleet).await?;
     fleet.finish().await
+}
+
+/// Who came from where: for each user, the replicas in the order in which they came as that user, each as often as another one
+/// came in between.
+type Visits = Arc<Mutex<BTreeMap<String, Vec<String>>>>;
+
+async fn visit(State(visits): State<Visits>, Path((user, replica)): Path<(String, String)>) {
+    let mut visits = visits.lock().unwrap();
+    let replicas = visits.entry(user).or_default();
+    if replicas.last() != Some(&replica) {
+        replicas.push(replica);
+    }
+}
+
+/// Starts what the monkeys visit; returns its address.
+async fn visited(tasks: &Tasks, visits: &Visits) -> Result<String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let router = Router::new()
+        .route("/{user}/{replica}", get(visit))
+        .with_state(visits.clone());
+    tasks.spawn(TaskKind::Expendable, "visited", async move {
+        axum::serve(listener, router).await.unwrap();
+    });
+    Ok(url)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_that_are_dealt_out_never_run_twice_while_a_fleet_is_scaled() -> Result<()> {
+    let (tasks, visits) = (Tasks::new(), Visits::default());
+    let url = visited(&tasks, &visits).await?;
+    let mut fleet = fleet(2).await?;
+    let dealt = json!({
+        "name": "dealt", "count": 5, "user_spec": {"username_prefix": "bot-mobu-dealt"}, "scopes": [],
+        "spread": "across_replicas", "business": {"type": "HTTPRunner", "options": {
+            "idle_time": 0.02, "requests": [{"url": format!("{url}/{{{{username}}}}/{{{{instance_id}}}}")}],
+        }},
+    });
+    fleet.put_flock(&dealt).await?;
+    fleet.wait_converged().await?;
+
+    fleet.replicas = 4;
+    fleet.start_worker(2)?;
+    fleet.start_worker(3)?;
+    wait_state(&fleet, "surplus", 2).await?;
+    // One that runs users hangs just now, and cannot give up those that the new ones shall have.
+    fleet.workers[&0].signal("STOP").await?;
+    restart_coordinator(&mut fleet).await?;
+    let have_given_up = |all: &Value| {
+        let others = ["1", "2", "3"].map(|id| {
+            all.as_array()
+                .and_then(|all| all.iter().find(|one| one["instance_id"] == id))
+        });
+        others
+            .into_iter()
+            .all(|one| one.is_some_and(|one| one["flocks"]["dealt"]["monkey_count"] == 0))
+    };
+    fleet.wait_for("/replicas", "three to give up", have_given_up).await?;
+    fleet.workers[&0].signal("CONT").await?;
+    wait_state(&fleet, "ready", 4).await?;
+    let visited_by = |turn: usize, replica: [u32; 5]| {
+        let visits = visits.clone();
+        move |_: &Value| {
+            let visits = visits.lock().unwrap();
+            replica.iter().zip(1..).all(|(replica, user)| {
+                let came = visits.get(&format!("bot-mobu-dealt{user}"));
+                came.is_some_and(|came| came.len() <= turn && came.last() == Some(&replica.to_string()))
+            })
+        }
+    };
+    fleet
+        .wait_for(
+            "/fleet",
+            "users 0 to 4 on four replicas",
+            visited_by(2, [0, 1, 2, 3, 0]),
+        )
+        .await?;
+    // Nobody was started again to learn it.
+    assert_eq!(fleet.get("/replicas/0").await?["error"], Value::Null);
+
+    fleet.replicas = 2;
+    restart_coordinator(&mut fleet).await?;
+    wait_state(&fleet, "surplus", 2).await?;
+    fleet
+        .wait_for("/fleet", "users 0 to 4 on two replicas", visited_by(3, [0, 1, 0, 1, 0]))
+        .await?;
+    let went = visits.lock().unwrap().clone();
+    let went: Vec<Vec<String>> = went.into_values().collect();
+    // Had two replicas run one user at a time, they would have come by turns.
+    assert_eq!(
+        went,
+        [
+            vec!["0"],
+            vec!["1"],
+            vec!["0", "2", "0"],
+            vec!["1", "3", "1"],
+            vec!["0"]
+        ]
+    );
+    fleet.finish().await?;
+    tasks.abort_token().cancel();
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use mobu_fleet::domain::flock::Spread;
 use mobu_fleet::domain::ids::{FlockName, InstanceId, Revision, SessionId};
 use mobu_fleet::domain::messages::{Failures, FlockPhase, FlockReport, ProcessFigures, ReplicaPhase};
 use mobu_fleet::domain::monkey::MonkeyState;
@@ -103,11 +102,13 @@ fn view(status: &Status, id: &InstanceId, state: ReplicaState) -> ReplicaView {
 /// Returns the first thing that is wrong with a replica.
 fn error(status: &Status, id: &InstanceId) -> Option<String> {
     let report = &status.replica(id)?.report;
-    if disagrees(status, report.replica_count) {
+    let expected = status.replicas.expected();
+    // Only this number decides what users are called. How many more replicas there are is nothing to a replica: the state says among
+    // how many users are dealt out, and those that stay while a fleet is scaled need not be restarted to learn it.
+    if (report.replica_count > 1) != (expected > 1) {
         return Some(format!(
             "it is configured for a fleet of {}, and the coordinator for {}",
-            report.replica_count,
-            status.replicas.expected()
+            report.replica_count, expected
         ));
     }
     let failed = |flock: &FlockReport| (flock.phase == FlockPhase::Failed).then(|| flock.error.clone())?;
@@ -115,15 +116,6 @@ fn error(status: &Status, id: &InstanceId) -> Option<String> {
         .flocks
         .iter()
         .find_map(|(name, flock)| Some(format!("flock `{name}`: {}", failed(flock)?)))
-}
-
-/// Returns whether a replica would run other users if it knew the right count. Otherwise the count is nothing to a replica, and
-/// those that stay while a fleet is scaled need not be restarted to learn it.
-fn disagrees(status: &Status, theirs: u32) -> bool {
-    let ours = status.replicas.expected();
-    let flocks = || status.desired.flocks.values();
-    let is_dealt_out = || flocks().any(|flock| flock.config.spread == Spread::AcrossReplicas);
-    (theirs > 1) != (ours > 1) || (theirs != ours && is_dealt_out())
 }
 
 /// Lists every replica that is expected or was heard of.

@@ -152,14 +152,17 @@ impl Replicas {
     /// Returns whether every expected replica acts on the newest state and has all its flocks where they should be.
     pub fn converged(&self, desired: &DesiredState, newest: &Standing, now: Instant) -> bool {
         let states = self.states(Some(newest), now);
-        states.iter().all(|(id, state)| match state {
-            ReplicaState::Ready => self
-                .heard
-                .get(id)
-                .is_some_and(|replica| is_settled(&replica.report, desired)),
-            ReplicaState::Surplus => true,
-            ReplicaState::Behind | ReplicaState::Silent | ReplicaState::Missing => false,
-        })
+        // Flocks whose users nobody runs while a fleet is being scaled are not where they should be.
+        let is_dealt_out = desired.flocks.values().all(|flock| flock.among != Some(0));
+        is_dealt_out
+            && states.iter().all(|(id, state)| match state {
+                ReplicaState::Ready => self
+                    .heard
+                    .get(id)
+                    .is_some_and(|replica| is_settled(&replica.report, desired)),
+                ReplicaState::Surplus => true,
+                ReplicaState::Behind | ReplicaState::Silent | ReplicaState::Missing => false,
+            })
     }
 }
 

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mobu_fleet::domain::desired::{Change, Command, DesiredState};
+use mobu_fleet::domain::desired::{Change, Command, DesiredFlock, DesiredState};
 use mobu_fleet::domain::flock::FlockConfig;
 use mobu_fleet::domain::fold::{Known, PastChange};
-use mobu_fleet::domain::ids::{Epoch, FleetName, InstanceId, Owner, Revision, SessionId};
+use mobu_fleet::domain::ids::{Epoch, FleetName, FlockName, InstanceId, Owner, Revision, SessionId};
 use mobu_fleet::domain::line::Line;
 use mobu_fleet::domain::messages::{
-    Announcement, Answer, AnswerBody, Ask, CoordinatorReport, LogEntry, Query, ReadEntry, ReplicaOutcome, ReplicaPhase,
-    Report, SCHEMA, Source, Standing,
+    Announcement, Answer, AnswerBody, Ask, CoordinatorReport, FlockPhase, LogEntry, Query, ReadEntry, ReplicaOutcome,
+    ReplicaPhase, Report, SCHEMA, Source, Standing,
 };
 use mobu_fleet::domain::users;
 use mobu_fleet::link::{MAX_STATE, RequestDelivery, SessionHealth};
@@ -27,6 +27,9 @@ const MOST_WISHES: usize = 1024;
 
 /// How many callers may wait until a change is applied; further ones are answered at once as far as things are.
 const MOST_WAITERS: usize = 4096;
+
+/// How long to wait for a replica that fell silent to say that it has stopped users which another one shall run.
+const SILENT_WAIT: Duration = Duration::from_secs(30);
 
 /// What a coordinator's configuration decides.
 #[derive(Debug, Clone)]
@@ -125,6 +128,8 @@ pub struct FleetState {
     applying: Vec<Applying>,
     announced: Option<Instant>,
     presented: Option<Instant>,
+    /// Since when replicas are waited for so that users can be dealt out anew.
+    taking: Option<Instant>,
     /// Whether nothing further is accepted.
     is_draining: bool,
     /// When the present or last session began.
@@ -229,6 +234,7 @@ impl FleetState {
             applying: Vec::new(),
             announced: None,
             presented: None,
+            taking: None,
             is_draining: false,
             began: now,
             trouble: "it has not connected yet".to_owned(),
@@ -247,6 +253,7 @@ impl FleetState {
         self.began = now;
         self.announced = None;
         self.presented = None;
+        self.taking = None;
     }
 
     /// The session has ended. What was under way is unknown; what still waited is refused.
@@ -445,6 +452,7 @@ impl FleetState {
             reign.set_others(others);
         }
         let mut effects = self.reign(ReignEvent::Tick, now);
+        effects.extend(self.deal(now));
         effects.extend(self.settle_applied(now));
         effects.extend(self.present(now));
         effects.extend(self.announce(now, false));
@@ -641,6 +649,60 @@ impl FleetState {
         self.wish(wish, Asker::Nobody, now)
     }
 
+    /// Deals out the users of flocks with `spread: across_replicas` anew, if the fleet has another size than they were dealt for: in one
+    /// revision everybody gives them up, and in a second one, once everybody has, they are dealt out. So none runs twice.
+    fn deal(&mut self, now: Instant) -> Vec<Effect> {
+        let is_idle = self.reign.as_ref().is_some_and(Reign::is_free) && self.wishes.is_empty();
+        if !self.is_leading() || self.is_draining || !is_idle {
+            return Vec::new();
+        }
+        let replica_count = self.rules.reign.replica_count;
+        let Some(known) = self.known() else { return Vec::new() };
+        let flocks = known.state.flocks.iter();
+        let mut waiting = flocks
+            .filter(|(_, flock)| flock.is_dealt_otherwise(replica_count))
+            .peekable();
+        if waiting.peek().is_none() {
+            self.taking = None;
+            return Vec::new();
+        }
+        let (mut is_taken, mut is_given_up) = (true, true);
+        for (name, flock) in waiting {
+            is_taken &= flock.among == Some(0);
+            is_given_up &= self.is_given_up(name, flock, now);
+        }
+        if is_taken {
+            let since = *self.taking.get_or_insert(now);
+            if !is_given_up && now.saturating_duration_since(since) < SILENT_WAIT {
+                return Vec::new();
+            }
+        }
+        let wish = Wish {
+            command: Command::Deal {
+                replica_count,
+                idle: is_taken,
+            },
+            by: "coordinator".to_owned(),
+            source: Source::Autostart,
+            request_id: None,
+            wait: false,
+            dry_run: false,
+        };
+        self.wish(wish, Asker::Nobody, now)
+    }
+
+    /// Returns whether no replica that was heard of, or may yet be, runs a user of an older generation of a flock.
+    fn is_given_up(&self, name: &FlockName, flock: &DesiredFlock, now: Instant) -> bool {
+        let heard = self.replicas.heard();
+        let has_heard_others = now.saturating_duration_since(self.began) > self.rules.report_interval * 3;
+        let mut ran_it = (0..flock.was_among.unwrap_or(0)).map(|id| id.to_string());
+        has_heard_others
+            && ran_it.all(|id| heard.keys().any(|heard| heard.as_str() == id))
+            && heard
+                .values()
+                .all(|replica| has_given_up(&replica.report, name, flock.generation))
+    }
+
     /// Takes wishes in turn until one must be written, or none is left.
     fn propose(&mut self, now: Instant) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -705,7 +767,14 @@ impl FleetState {
             let ids: Vec<InstanceId> = self.replicas.expected_ids().into_iter().collect();
             users::check_fleet_rules(config, self.rules.reign.replica_count, &ids)?;
         }
-        match held.state.apply(&wish.command, wall())? {
+        let mut changed = held.state.apply(&wish.command, wall())?;
+        if let Some(changed) = &mut changed
+            && !matches!(wish.command, Command::Deal { .. })
+        {
+            let replica_count = self.rules.reign.replica_count;
+            changed.state.deal_started(&held.state, replica_count);
+        }
+        match changed {
             None => Ok(Decision::Done(Box::new(self.outcome(
                 held.standing.revision,
                 None,
@@ -938,6 +1007,15 @@ enum Decision {
     Repeated(Revision, Change),
     Write(Box<Proposal>),
     Done(Box<Outcome>),
+}
+
+/// Returns whether a replica has stopped what it ran of an older generation of a flock.
+fn has_given_up(report: &Report, flock: &FlockName, generation: Revision) -> bool {
+    match report.flocks.get(flock) {
+        Some(runs) => runs.generation >= generation && matches!(runs.phase, FlockPhase::Running | FlockPhase::Ended),
+        // It has yet to learn of the flock, or it ends and has stopped everything.
+        None => true,
+    }
 }
 
 fn change_kind(change: &Change) -> &'static str {

@@ -401,6 +401,8 @@ fn state() -> DesiredState {
         since: at(),
         autostart: None,
         by_autostart: false,
+        among: None,
+        was_among: None,
     };
     DesiredState {
         revision: REVISION,

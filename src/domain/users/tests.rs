@@ -1,8 +1,10 @@
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::super::ids::Revision;
 use super::*;
 
 #[expect(clippy::needless_pass_by_value, reason = "dozens of callers pass a literal")]
@@ -185,6 +187,39 @@ fn users_across_replicas_need_numbered_replicas() {
         replica_count: 3,
     };
     assert_eq!(users_of(&config, &nameless), Err(UserRuleError::NoInstanceId));
+}
+
+#[test]
+fn a_flock_that_is_dealt_out_knows_among_how_many() {
+    let mut flock = DesiredFlock {
+        config: flock(
+            5,
+            json!({"spread": "across_replicas", "user_spec": {"username_prefix": "bot-mobu-x"}}),
+        ),
+        generation: Revision(1),
+        refresh_generation: Revision(1),
+        since: Timestamp::UNIX_EPOCH,
+        autostart: None,
+        by_autostart: false,
+        among: None,
+        was_among: None,
+    };
+    let users = |flock: &DesiredFlock, id: &str, configured: u32| {
+        let identity = replica(id, configured).in_flock(flock);
+        identity.map_or(0, |identity| users_of(&flock.config, &identity).unwrap().len())
+    };
+    assert_eq!(users(&flock, "0", 2), 3, "as it is configured for");
+    flock.among = Some(4);
+    assert_eq!(
+        ["0", "1", "2", "3", "4"].map(|id| users(&flock, id, 2)),
+        [2, 1, 1, 1, 0]
+    );
+    flock.among = Some(1);
+    assert_eq!(["0", "1"].map(|id| users(&flock, id, 2)), [5, 0]);
+    flock.among = Some(0);
+    assert_eq!(["0", "1"].map(|id| users(&flock, id, 2)), [0, 0]);
+    flock.config.spread = Spread::PerReplica;
+    assert_eq!(users(&flock, "0", 2), 5, "others do not care");
 }
 
 #[test]

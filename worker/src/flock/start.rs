@@ -76,7 +76,9 @@ impl Start<'_> {
     pub(super) async fn run(mut self, lives: &mut Lives) -> Result<(), StartError> {
         let config = &self.desired.config;
         info!(flock.name = %config.name, "Creating users");
-        let users = users_of(config, &self.pasture.identity)?;
+        let identity = self.pasture.identity.in_flock(self.desired);
+        let users = identity.as_ref().map(|identity| users_of(config, identity));
+        let users = users.transpose()?.unwrap_or_default();
         let users = self.authenticate(users).await?;
         let herd = self.herd(users).await;
         self.status.send_modify(|status| {
@@ -144,7 +146,9 @@ impl Start<'_> {
 
     async fn start_batches(&self, monkeys: &[Arc<Monkey>], lives: &mut Lives) {
         let config = &self.desired.config;
-        let size = batch_size_of(config, &self.pasture.identity).and_then(|size| usize::try_from(size).ok());
+        let identity = self.pasture.identity.in_flock(self.desired);
+        let size = identity.and_then(|identity| batch_size_of(config, &identity));
+        let size = size.and_then(|size| usize::try_from(size).ok());
         let size = size.unwrap_or(usize::MAX).clamp(1, monkeys.len().max(1));
         let wait = config.start_batch_wait.map(HumanDuration::to_std).unwrap_or_default();
         let batches = monkeys.len().div_ceil(size);

@@ -58,6 +58,8 @@ fn state(revision: u64, flocks: &[(&str, u64)]) -> DesiredState {
             since: jiff::Timestamp::UNIX_EPOCH,
             autostart: None,
             by_autostart: false,
+            among: None,
+            was_among: None,
         };
         (name.parse().unwrap(), flock)
     };

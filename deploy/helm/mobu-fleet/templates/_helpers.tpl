@@ -93,14 +93,10 @@ what only the coordinator looks at does not restart a single monkey.
 
 {{/*
 What replicas must be restarted for when the count changes: whether there is one or many, because the names of users depend
-on that; the count itself if a flock is spread across replicas, or if that is asked for.
+on that; the count itself if that is asked for. Flocks that are spread across replicas learn it from the desired state.
 */}}
 {{- define "mobu-fleet.size" -}}
-{{- $needsCount := .Values.restartOnScale -}}
-{{- range .Values.config.autostart -}}
-{{- if eq (.spread | default "per_replica") "across_replicas" -}}{{- $needsCount = true -}}{{- end -}}
-{{- end -}}
-{{- if $needsCount -}}
+{{- if .Values.restartOnScale -}}
 {{- .Values.replicaCount -}}
 {{- else -}}
 {{- ternary "many" "one" (gt (int .Values.replicaCount) 1) -}}
