@@ -175,7 +175,7 @@ impl Repository {
 
     /// Makes a notebook whose only cell kills its kernel the first time that it runs.
     async fn commit_deadly(&self) -> Result<()> {
-        let mark = self.0.path().join("killed");
+        let mark = self.0.path().join("killed").display().to_string();
         let code = format!(
             "import os, pathlib, time\nmark = pathlib.Path({mark:?})\nif not mark.exists():\n    mark.touch()\n    \
              print('last words', flush=True)\n    time.sleep(1)\n    os.kill(os.getpid(), 9)\nprint('alive again')\n"
