@@ -45,6 +45,8 @@ struct Args {
 struct Sample {
     resident_kib: u64,
     threads: u64,
+    /// Tasks of its runtime that are alive.
+    tasks: u64,
     files: u64,
     labs: u64,
     sessions: u64,
@@ -83,6 +85,10 @@ async fn soak(args: &Args) -> Result<()> {
     fleet.start_coordinator(0).await?;
     fleet.start_worker(0)?;
     fleet.wait_converged().await?;
+    let worker = fleet.workers.get_mut(&0).context("the worker runs")?.http().await?;
+    let figures = format!("http://{worker}/metrics");
+    let at_rest = look(&fleet, &hub, &temporary, &figures).await?;
+    writeln!(io::stdout(), "before the flocks: {at_rest:?}")?;
     for name in FLOCKS {
         let mut options = json!({
             "max_executions": 2, "idle_time": 1, "execution_idle_time": 0.5, "spawn_settle_time": 1, "error_idle_time": 1,
@@ -112,7 +118,7 @@ async fn soak(args: &Args) -> Result<()> {
             let refreshed = fleet.call(Method::POST, "/flocks/notebooks/refresh").send().await?;
             ensure!(refreshed.status().is_success(), "{refreshed:?}");
         }
-        let sample = look(&fleet, &hub, &temporary).await?;
+        let sample = look(&fleet, &hub, &temporary, &figures).await?;
         writeln!(stdout, "{:6.1} s {sample:?}", begun.elapsed().as_secs_f64())?;
         samples.push(sample);
     }
@@ -126,10 +132,16 @@ async fn soak(args: &Args) -> Result<()> {
         ensure!(clock::now() < deadline, "labs are left: {:?}", hub.labs());
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    let after = look(&fleet, &hub, &temporary).await?;
+    let after = look(&fleet, &hub, &temporary, &figures).await?;
     writeln!(stdout, "after the stop: {after:?}")?;
     ensure!(hub.complaints().is_empty(), "{:?}", hub.complaints());
     fleet.finish().await?;
+    ensure!(
+        after.tasks <= at_rest.tasks + 4,
+        "{} tasks are alive after the stop, {} before the flocks",
+        after.tasks,
+        at_rest.tasks
+    );
     judge(args, &samples, after)
 }
 
@@ -200,7 +212,7 @@ fn judge(args: &Args, samples: &[Sample], after: Sample) -> Result<()> {
     Ok(())
 }
 
-async fn look(fleet: &ProcessFleet, hub: &Hub, temporary: &Path) -> Result<Sample> {
+async fn look(fleet: &ProcessFleet, hub: &Hub, temporary: &Path, figures: &str) -> Result<Sample> {
     let worker = fleet.workers.get(&0).and_then(Process::id);
     let worker = worker.context("the worker runs")?;
     let status = std::fs::read_to_string(format!("/proc/{worker}/status"))?;
@@ -218,10 +230,13 @@ async fn look(fleet: &ProcessFleet, hub: &Hub, temporary: &Path) -> Result<Sampl
             failures += monkey["business"]["failure_count"].as_u64().unwrap_or_default();
         }
     }
+    let page = reqwest::get(figures).await?.text().await?;
+    let tasks = page.lines().find_map(|line| line.strip_prefix("mobu_worker_tasks "));
     let labs = hub.labs();
     Ok(Sample {
         resident_kib: figure("VmRSS:")?,
         threads: figure("Threads:")?,
+        tasks: tasks.context("the worker counts its tasks")?.parse()?,
         files: std::fs::read_dir(format!("/proc/{worker}/fd"))?.count() as u64,
         labs: labs.len() as u64,
         sessions: labs.iter().map(|user| hub.session_count(user) as u64).sum(),

@@ -88,6 +88,8 @@ pub struct Knobs {
     pub betrays: bool,
     /// Beginning of the paths, with their method, that are answered with 503.
     pub broken: Option<&'static str>,
+    /// Beginning of the paths, with their method, whose answers come byte by byte, without end.
+    pub drips: Option<&'static str>,
     /// Beginning of the paths, with their method, that are never answered.
     pub hangs: Option<&'static str>,
 }
@@ -107,6 +109,7 @@ impl Default for Knobs {
             tells_image: true,
             betrays: false,
             broken: None,
+            drips: None,
             hangs: None,
         }
     }
@@ -148,6 +151,12 @@ pub(crate) struct Inner {
     labs: BTreeMap<String, Lab>,
     numbers: u64,
     most_labs: usize,
+    /// Labs so far.
+    all_labs: usize,
+    /// Connections to kernels that are open.
+    sockets: usize,
+    /// Sessions that went with their lab, because nobody had ended them.
+    forsaken: usize,
 }
 
 /// One user's lab.
@@ -250,6 +259,21 @@ impl Hub {
         self.state.lock().most_labs
     }
 
+    /// How many labs were asked for so far.
+    pub fn all_labs(&self) -> usize {
+        self.state.lock().all_labs
+    }
+
+    /// How many connections to kernels are open.
+    pub fn sockets(&self) -> usize {
+        self.state.lock().sockets
+    }
+
+    /// How many sessions went with their lab, because nobody had ended them.
+    pub fn forsaken_sessions(&self) -> usize {
+        self.state.lock().forsaken
+    }
+
     /// How many sessions there are in a user's lab.
     pub fn session_count(&self, user: &str) -> usize {
         self.state.lock().labs.get(user).map_or(0, |lab| lab.sessions.len())
@@ -322,6 +346,8 @@ impl Inner {
     fn sweep(&mut self) {
         let time = self.knobs.delete_time;
         let is_gone = |lab: &Lab| lab.deleted.is_some_and(|at| at.elapsed() >= time);
+        let gone = self.labs.values().filter(|lab| is_gone(lab));
+        self.forsaken += gone.map(|lab| lab.sessions.len()).sum::<usize>();
         self.labs.retain(|_, lab| !is_gone(lab));
         let now = clock::now();
         let is_over = |at: Instant| now.duration_since(at) >= self.knobs.spawn_time;

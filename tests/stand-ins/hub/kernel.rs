@@ -55,8 +55,10 @@ pub(super) fn open(state: Arc<State>, user: String, mut request: Request) -> Res
                 speaks_v1,
                 socket,
             };
+            kernel.state.lock().sockets += 1;
             // The other side may go at any time.
             drop(kernel.serve().await);
+            kernel.state.lock().sockets -= 1;
         }),
     );
     answer.body(Body::empty()).unwrap().into_response()

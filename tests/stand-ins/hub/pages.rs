@@ -34,12 +34,23 @@ pub(super) fn router() -> Router<Arc<State>> {
 /// What stands before hub and labs: lets nobody through without a token, and breaks what shall be broken.
 pub(super) async fn gate(Shared(state): Hub, request: Request, next: Next) -> Response {
     let what = format!("{} {}", request.method(), request.uri().path());
-    let (broken, hangs) = {
+    let (broken, drips, hangs) = {
         let mut inner = state.lock();
         inner.requests.push(what.clone());
         let is_hit = |knob: Option<&str>| knob.is_some_and(|beginning| what.starts_with(beginning));
-        (is_hit(inner.knobs.broken), is_hit(inner.knobs.hangs))
+        (
+            is_hit(inner.knobs.broken),
+            is_hit(inner.knobs.drips),
+            is_hit(inner.knobs.hangs),
+        )
     };
+    if drips {
+        let drops = futures_lite::stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), ()))
+        });
+        return Body::from_stream(drops).into_response();
+    }
     if hangs {
         std::future::pending::<()>().await;
     }
@@ -163,6 +174,7 @@ async fn spawn(Shared(state): Hub, headers: HeaderMap, body: String) -> Response
         };
         let mut inner = state.lock();
         inner.labs.insert(whose, lab);
+        inner.all_labs += 1;
         inner.sweep();
     };
     // In a task of its own: a hub goes on with what it has begun.

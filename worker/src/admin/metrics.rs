@@ -64,6 +64,14 @@ impl Admin {
             "Resident memory.",
             status.process.rss_bytes,
         );
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            text.one(
+                "mobu_worker_tasks",
+                "gauge",
+                "Tasks of the runtime that are alive: monkeys, connections and whatever else.",
+                runtime.metrics().num_alive_tasks(),
+            );
+        }
         text.one(
             "mobu_worker_lag_seconds",
             "gauge",

@@ -39,6 +39,11 @@ async fn health_and_metrics_tell_how_a_worker_is() {
             "{line} is not in\n{metrics}"
         );
     }
+    let tasks = metrics.lines().find_map(|line| line.strip_prefix("mobu_worker_tasks "));
+    assert!(
+        tasks.is_some_and(|tasks| tasks.parse::<usize>().unwrap() > 2),
+        "{metrics}"
+    );
     leader.hub.cut(|name| name.starts_with("worker"));
     process
         .until(|handle| handle.status().borrow().ready().is_err().then_some(()))

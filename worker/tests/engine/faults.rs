@@ -230,7 +230,10 @@ async fn a_certificate_that_does_not_fit_is_named_as_the_cause_by_every_client()
     let services = json!({"tap": {"url": format!("{base}/tap")}, "sia": {"url": format!("{base}/sia")}});
     let discovery = json!({
         "datasets": {"dp02": {"services": services}},
-        "services": {"internal": {"muster": {"url": format!("{base}/muster")}}},
+        "services": {
+            "internal": {"muster": {"url": format!("{base}/muster")}},
+            "ui": {"nublado": {"url": format!("{base}/nb")}},
+        },
     });
     let requests = json!({"requests": [{"url": format!("{base}/page")}]});
     let lfs = json!({"lfs_read_url": format!("{base}/read"), "lfs_write_url": format!("{base}/write")});
@@ -242,6 +245,7 @@ async fn a_certificate_that_does_not_fit_is_named_as_the_cause_by_every_client()
         ),
         ("SIAQuerySetRunner", json!({}), "could not connect to https://127.0.0.1"),
         ("HTTPRunner", requests, "could not connect"),
+        ("NubladoPythonLoop", json!({}), "GET https://127.0.0.1"),
         ("GitLFS", lfs, "`git push origin main`"),
     ] {
         let mut config = WorkerConfig::for_tests("0", 1);

@@ -383,6 +383,32 @@ async fn a_lab_that_does_not_come_is_a_failure_with_a_reason() {
 }
 
 #[tokio::test]
+async fn what_comes_byte_by_byte_is_not_waited_for_without_end() {
+    for (drips, options, text) in [
+        (
+            "GET /nb/hub/api/users",
+            json!({"jupyter_timeout": 0.5}),
+            "had no complete answer within 500ms",
+        ),
+        (
+            "GET /nb/hub/spawn",
+            json!({"spawn_timeout": 0.5}),
+            "timeout: Lab did not spawn after 0s",
+        ),
+    ] {
+        let knobs = Knobs {
+            drips: Some(drips),
+            ..Knobs::default()
+        };
+        let mut bench = Bench::start(knobs, options).await;
+        let log = bench.failure().await;
+        assert!(log.contains(text), "{drips}: {log}");
+        bench.hub.set(|knobs| knobs.drips = None);
+        bench.end().await;
+    }
+}
+
+#[tokio::test]
 async fn silence_between_two_events_is_limited() {
     let knobs = Knobs {
         spawn: Spawn::Silent,
