@@ -8,12 +8,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mobu_fleet::link::Link;
+use mobu_fleet::runtime::http;
 use mobu_fleet::runtime::tasks::{TaskKind, Tasks};
 use tokio::net::TcpListener;
 use tracing::info;
 
 pub use self::config::CoordinatorConfig;
 pub use self::fleet::handle::Fleet;
+
+/// How many connections of HTTP may be open.
+const CONNECTIONS: usize = 1024;
 
 /// Why a coordinator cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +72,7 @@ impl Coordinator {
         let random = fastrand::Rng::with_seed(self.config.seed);
         let fleet = fleet::actor::start(self.config.rules, self.link, tasks, random);
         let router = api::router(fleet.clone(), self.config.api, tasks);
-        let server = api::serve(self.listener, router, tasks.drain_token());
+        let server = http::serve(self.listener, router, CONNECTIONS, tasks.drain_token());
         drop(tasks.spawn(TaskKind::Vital, "http", server));
         info!(http.address = %self.address, "serving HTTP on {}", self.address);
         fleet

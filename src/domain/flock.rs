@@ -93,13 +93,39 @@ impl FlockConfig {
         &self.echo
     }
 
-    /// Returns the [echo](Self::echo) for whoever only looks: without what opens the repository of its notebooks.
+    /// Returns the [echo](Self::echo) for whoever only looks: without what opens the repositories and services that it names.
+    /// Of the headers of an `HTTPRunner` those that let somebody in are hidden, unless they are made of what each monkey has.
     ///
     /// The echo itself goes to the replicas, which need it.
     pub fn shown(&self) -> Value {
         let mut shown = (*self.echo).clone();
-        if let Some(Value::String(url)) = shown.pointer_mut("/business/options/repo_url") {
-            *url = shown_repo_url(url);
+        let Some(options) = shown.pointer_mut("/business/options") else {
+            return shown;
+        };
+        for key in ["repo_url", "lfs_read_url", "lfs_write_url"] {
+            if let Some(Value::String(url)) = options.get_mut(key) {
+                *url = shown_repo_url(url);
+            }
+        }
+        for request in options
+            .get_mut("requests")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
+            if let Some(Value::String(url)) = request.get_mut("url") {
+                *url = without_user(url);
+            }
+            for (name, value) in request
+                .get_mut("headers")
+                .and_then(Value::as_object_mut)
+                .into_iter()
+                .flatten()
+            {
+                if lets_in(name) && value.as_str().is_some_and(|value| !value.contains("{{")) {
+                    *value = "***".into();
+                }
+            }
         }
         shown
     }
@@ -129,6 +155,25 @@ impl FlockConfig {
         }
         None
     }
+}
+
+/// Returns a URL without user and password; its query is the request's own, and stays.
+fn without_user(url: &str) -> String {
+    let shown = shown_repo_url(url.split('?').next().unwrap_or(url));
+    match url.split_once('?') {
+        Some((_, query)) => format!("{shown}?{query}"),
+        None => shown,
+    }
+}
+
+/// Returns whether a header is one of those that say who asks, going by its name.
+fn lets_in(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let known = ["authorization", "proxy-authorization", "cookie"];
+    known.contains(&name.as_str())
+        || ["key", "token", "secret", "password"]
+            .iter()
+            .any(|end| name.ends_with(end))
 }
 
 impl FromInput for FlockConfig {

@@ -24,6 +24,9 @@ pub const SCHEMA: u16 = 1;
 /// How many request IDs an entry carries.
 pub const REQUEST_IDS_KEPT: usize = 256;
 
+/// Longest reason that is given for not reading a message, in characters.
+const REASON: usize = 300;
+
 /// A type that travels, and the AMQP `type` that names it.
 pub trait Wire: Serialize + DeserializeOwned {
     /// For example `fleet.report.v1`.
@@ -56,10 +59,27 @@ pub trait Wire: Serialize + DeserializeOwned {
         {
             return Err(WireError::Schema { theirs: schema });
         }
-        serde_json::from_slice(payload).map_err(|error| WireError::Malformed {
-            kind: Self::KIND,
-            reason: error.to_string(),
-        })
+        serde_json::from_slice(payload).map_err(|error| WireError::malformed(Self::KIND, &error))
+    }
+}
+
+impl WireError {
+    /// Says what is wrong, without the texts of the message, which may be secrets and as long as the message.
+    pub(super) fn malformed(kind: &'static str, error: &serde_json::Error) -> Self {
+        let mut reason = error.to_string();
+        for (begins, ends) in [
+            ("invalid type: string \"", "\", expected"),
+            ("invalid value: string \"", "\", expected"),
+            ("unknown variant `", "`, expected"),
+        ] {
+            if let (true, Some(end)) = (reason.starts_with(begins), reason.rfind(ends)) {
+                reason.replace_range(begins.len()..end.max(begins.len()), "…");
+            }
+        }
+        if let Some((end, _)) = reason.char_indices().nth(REASON) {
+            reason.replace_range(end.., "…");
+        }
+        Self::Malformed { kind, reason }
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::desired::Command;
 use super::flock::{FlockConfig, flock_name};
 use super::messages::{REQUEST_KIND, WireError};
-use super::validation::{Extra, Input, Parsed, ValidationErrors};
+use super::validation::{Extra, FromInput as _, Input, Parsed, ValidationErrors};
 
 /// A request that was read.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,11 +51,8 @@ pub fn parse(kind: &str, payload: &[u8]) -> Result<ParsedRequest, RequestError> 
         }
         .into());
     }
-    let malformed = |error: serde_json::Error| WireError::Malformed {
-        kind: REQUEST_KIND,
-        reason: error.to_string(),
-    };
-    let value: Value = serde_json::from_slice(payload).map_err(malformed)?;
+    let read = serde_json::from_slice(payload);
+    let value: Value = read.map_err(|error| WireError::malformed(REQUEST_KIND, &error))?;
     Ok(Input::read(&value, &["body".into()], request)?.value)
 }
 
@@ -70,9 +67,11 @@ fn request(input: &Input<'_>) -> Option<Parsed<ParsedRequest>> {
         Kind::Stop => {
             let flock = fields.nullable_by("flock", flock_name);
             let all = fields.or("all", false);
+            let is_unreadable = |all: &Value| Input::read(all, &[], bool::from_input).is_err();
             match (flock, all) {
                 (None, _) if input.value().get("flock").is_some_and(|flock| !flock.is_null()) => None,
-                (None, false) if input.value().get("all").is_some_and(|all| !all.is_boolean()) => None,
+                // What is wrong with it is told already.
+                (None, false) if input.value().get("all").is_some_and(is_unreadable) => None,
                 (Some(flock), false) => Some(Command::Stop(flock)),
                 (None, true) => Some(Command::StopAll),
                 _ => input.value_error("a stop names one flock, or has all set to true"),

@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod clock;
 pub mod config;
+pub mod http;
 pub mod lifecycle;
 pub mod process;
 pub mod tasks;

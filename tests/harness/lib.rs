@@ -3,6 +3,7 @@
 pub mod broker;
 pub mod chaos;
 pub mod fleet;
+pub mod fuzz;
 pub mod ingress;
 pub mod platform;
 pub mod process;

@@ -11,6 +11,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
+use mobu_fleet::runtime::http;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -18,6 +19,9 @@ use tracing::error;
 use crate::monkey::Surroundings;
 use crate::monkey::spool::Spool;
 use crate::replica::WorkerHandle;
+
+/// How many connections may be open: of a probe, of a monitor, and of people.
+const CONNECTIONS: usize = 64;
 
 /// What is served.
 #[derive(Debug, Clone)]
@@ -30,18 +34,15 @@ pub(crate) struct Admin {
 impl Admin {
     /// Serves until `ended`.
     pub(crate) async fn serve(self, listener: TcpListener, ended: CancellationToken) {
-        let served = async {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            axum::serve(listener, self.router())
-                .with_graceful_shutdown(ended.clone().cancelled_owned())
-                .await
+        let listener = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                error!(error = %error, "health and metrics are not served");
+                return;
+            }
         };
         tokio::select! {
-            served = served => {
-                if let Err(error) = served {
-                    error!(error = %error, "health and metrics are not served any more");
-                }
-            }
+            () = http::serve(listener, self.router(), CONNECTIONS, ended.clone()) => {}
             // Somebody's open connection is no reason to stay.
             () = ended.cancelled() => {}
         }

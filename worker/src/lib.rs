@@ -5,6 +5,9 @@ mod business;
 mod client;
 mod config;
 mod flock;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod measure;
 mod monkey;
 mod replica;

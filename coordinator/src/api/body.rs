@@ -183,3 +183,21 @@ impl From<Mistakes> for ApiError {
         Self::from(ValidationErrors(mistakes.0))
     }
 }
+
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing {
+    //! See [`super::super::fuzzing`].
+
+    use http::HeaderMap;
+    use serde_json::Value;
+
+    use super::super::error::ApiError;
+
+    /// Reads a body of JSON; returns the place and the words of what is wrong with it, if anything is.
+    pub fn json_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, String> {
+        super::json(headers, bytes).map_err(|error| match error {
+            ApiError::Invalid(items) => format!("{:?} {:?}", items, items.first().and_then(|item| item.ctx.as_ref())),
+            other => format!("{other:?}"),
+        })
+    }
+}

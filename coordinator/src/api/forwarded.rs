@@ -1,16 +1,11 @@
 //! What proxies say about a request (`contracts/rest-api.md` 1.1).
 
-use std::net::SocketAddr;
-
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use mobu_fleet::runtime::http::Peer;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
-/// Address of whoever opened the connection.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub(super) SocketAddr);
 
 /// Returns the entries of a header that is there exactly once.
 fn entries(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<String>> {

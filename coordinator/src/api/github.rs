@@ -26,7 +26,7 @@ use tracing::{debug, info, warn};
 
 use super::error::ApiError;
 use super::flocks::null;
-use super::{Api, snapshot};
+use super::{Api, GithubRefresh, snapshot};
 use crate::fleet::change::{ChangeError, Wish};
 use crate::fleet::handle::Fleet;
 
@@ -70,10 +70,18 @@ pub(super) async fn webhook(State(api): State<Api>, request: Request) -> Result<
         return Err(ApiError::NoRoute);
     };
     let payload = api.bodies.read(&parts.headers, body, api.config.webhook_limit).await?;
-    check_signature(&parts.headers, &payload.bytes, &app.webhook_secret)?;
-    let value = read_payload(&parts.headers, &payload.bytes)?;
-    let event = only(&parts.headers, "x-github-event")?;
-    let delivery = only(&parts.headers, "x-github-delivery")?;
+    if let Some((wish, delivery)) = wish(app, &parts.headers, &payload.bytes)? {
+        accept(&api, wish, delivery).await?;
+    }
+    Ok(null(StatusCode::ACCEPTED))
+}
+
+/// Returns what a delivery asks for, and its ID; `None` if that is nothing of ours.
+fn wish<'a>(app: &GithubRefresh, headers: &'a HeaderMap, body: &[u8]) -> Result<Option<(Wish, &'a str)>, ApiError> {
+    check_signature(headers, body, &app.webhook_secret)?;
+    let value = read_payload(headers, body)?;
+    let event = only(headers, "x-github-event")?;
+    let delivery = only(headers, "x-github-delivery")?;
     let organization = value.pointer("/organization/login").and_then(Value::as_str);
     if !organization.is_some_and(|login| app.accepted_orgs.iter().any(|accepted| accepted == login)) {
         return Err(ApiError::Forbidden(
@@ -86,7 +94,7 @@ pub(super) async fn webhook(State(api): State<Api>, request: Request) -> Result<
             github_delivery = delivery,
             "ignored: not a push"
         );
-        return Ok(null(StatusCode::ACCEPTED));
+        return Ok(None);
     }
     let push = Push::deserialize(&value).map_err(|error| unreadable(format!("Not a push: {error}")))?;
     let Some(branch) = push.branch() else {
@@ -96,7 +104,7 @@ pub(super) async fn webhook(State(api): State<Api>, request: Request) -> Result<
             r#ref = push.reference,
             "ignored: not a branch"
         );
-        return Ok(null(StatusCode::ACCEPTED));
+        return Ok(None);
     };
     let wish = Wish {
         command: Command::RefreshRepository {
@@ -112,8 +120,7 @@ pub(super) async fn webhook(State(api): State<Api>, request: Request) -> Result<
         wait: false,
         dry_run: false,
     };
-    accept(&api, wish, delivery).await?;
-    Ok(null(StatusCode::ACCEPTED))
+    Ok(Some((wish, delivery)))
 }
 
 /// Takes a refresh on, if it can be carried out at all: what GitHub is told to be accepted should come about.
@@ -320,5 +327,28 @@ impl Push {
         self.reference
             .strip_prefix("refs/heads/")
             .filter(|branch| !branch.is_empty())
+    }
+}
+
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing {
+    //! See [`super::super::fuzzing`].
+
+    use axum::response::IntoResponse as _;
+    use http::HeaderMap;
+    use mobu_fleet::domain::desired::Command;
+
+    use super::super::GithubRefresh;
+
+    /// Reads a delivery; returns repository and branch to refresh, or the status of the refusal.
+    pub fn webhook(app: &GithubRefresh, headers: &HeaderMap, body: &[u8]) -> Result<Option<(String, String)>, u16> {
+        match super::wish(app, headers, body) {
+            Ok(Some((wish, _))) => match wish.command {
+                Command::RefreshRepository { repo_url, repo_ref } => Ok(Some((repo_url, repo_ref))),
+                _ => Ok(None),
+            },
+            Ok(None) => Ok(None),
+            Err(error) => Err(error.into_response().status().as_u16()),
+        }
     }
 }

@@ -25,9 +25,7 @@ mod python_json;
 mod replicas;
 mod revisions;
 mod routes;
-mod serve;
 mod snapshot;
-mod stall;
 mod summary;
 mod wishes;
 
@@ -43,7 +41,14 @@ use axum::routing::{get, post};
 use mobu_fleet::runtime::tasks::Tasks;
 use secrecy::SecretString;
 
-pub use self::serve::serve;
+/// What reads foreign input, for the tests that give it millions.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use super::body::fuzzing::json_body;
+    pub use super::github::fuzzing::webhook;
+}
+
 use crate::fleet::handle::Fleet;
 
 /// What the configuration decides about the API.

@@ -11,11 +11,12 @@ use http::header::LOCATION;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use hyper::ext::ReasonPhrase;
 use mobu_fleet::runtime::clock::now;
+use mobu_fleet::runtime::http::Peer;
 use tracing::{debug, error, info, warn};
 
 use super::auth::Who;
 use super::error::{ApiError, internal};
-use super::forwarded::{Peer, absolute, client};
+use super::forwarded::{absolute, client};
 use super::{Api, routes};
 
 /// What a call may take beyond the configured times: reading its body, and the broker's operations.

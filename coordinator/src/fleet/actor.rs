@@ -10,6 +10,7 @@ use mobu_fleet::domain::ids::Owner;
 use mobu_fleet::domain::messages::{
     Announcement, Answer, CoordinatorReport, LogEntry, Query, ReadEntry, Report, SCHEMA, Wire as _,
 };
+use mobu_fleet::domain::request::RequestError;
 use mobu_fleet::link::oddities::Oddities;
 use mobu_fleet::link::{Address, Inbox, Link, LinkError, Message, RequestDelivery};
 use mobu_fleet::runtime::backoff::Backoff;
@@ -316,7 +317,11 @@ impl Actor {
         match requests::wish(&delivery.message) {
             Ok(wish) => self.state.wish(wish, Asker::Request(delivery), at),
             Err(error) => {
-                self.oddities.note("the requests", &error, &delivery.message.payload);
+                let payload = &delivery.message.payload;
+                match &error {
+                    RequestError::Wire(_) => self.oddities.note("the requests", &error, payload),
+                    RequestError::Invalid(_) => self.oddities.note_refused("the requests", &error, payload),
+                };
                 self.reject(delivery, requests::rejection(&error));
                 Vec::new()
             }

@@ -617,3 +617,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_lets_somebody_into_a_service_is_kept_and_not_shown() {
+    let options = json!({"requests": [{
+        "url": "https://me:pw@api.test/{{username}}?page=1",
+        "headers": {"Authorization": "Bearer s3cret", "X-Api-Key": "s3cret", "X-Own-Token": "Bearer {{token}}", "Accept": "text/html"},
+    }]});
+    let given = flock(json!({"business": {"type": "HTTPRunner", "options": options}}));
+    let flock = FlockConfig::parse(&given).unwrap();
+    assert_eq!(flock.echo()["business"]["options"], options);
+    assert_eq!(
+        flock.shown()["business"]["options"]["requests"][0],
+        json!({
+            "url": "https://***@api.test/{{username}}?page=1",
+            "headers": {"Authorization": "***", "X-Api-Key": "***", "X-Own-Token": "Bearer {{token}}", "Accept": "text/html"},
+        })
+    );
+    let options = json!({"lfs_read_url": "https://lfs.test/r", "lfs_write_url": "https://me:pw@lfs.test/w"});
+    let given = self::flock(json!({"business": {"type": "GitLFS", "options": options}}));
+    let shown = FlockConfig::parse(&given).unwrap().shown();
+    assert_eq!(shown["business"]["options"]["lfs_write_url"], "https://***@lfs.test/w");
+}

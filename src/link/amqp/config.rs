@@ -219,7 +219,8 @@ fn query(url: &Url) -> Result<AMQPQueryString, String> {
         ..AMQPQueryString::default()
     };
     for (key, value) in url.query_pairs() {
-        let wrong = |range: &str| format!("`{key}` is `{value}`, not a number from {range}");
+        // What stands here is not repeated: behind a `?` that should have been escaped it is the rest of a password.
+        let wrong = |range: &str| format!("`{key}` is not a number from {range}");
         match &*key {
             "heartbeat" => {
                 let seconds = value.parse().ok().filter(|seconds| (1..=3600).contains(seconds));
@@ -235,9 +236,10 @@ fn query(url: &Url) -> Result<AMQPQueryString, String> {
                 query.channel_max = Some(channels.ok_or_else(|| wrong("32 to 65535"))?);
             }
             _ => {
-                return Err(format!(
-                    "its query key `{key}` is unknown (known: heartbeat, frame_max, channel_max)"
-                ));
+                return Err(
+                    "a query key is unknown (known: heartbeat, frame_max, channel_max; in a password write %3F for `?`)"
+                        .to_owned(),
+                );
             }
         }
     }
@@ -275,7 +277,7 @@ mod tests {
             ("amqp://:hunter2@h", "no user"),
             ("amqp://u:hunter2@h/a/b", "%2F"),
             ("amqp://u:hunter2@h/?heartbeat=0", "1 to 3600"),
-            ("amqp://u:hunter2@h/?hearbeat=5", "`hearbeat` is unknown"),
+            ("amqp://u:hunter2@h/?hearbeat=5", "a query key is unknown"),
             ("amqp://u:hunter2@h:99999/", "port"),
             ("amqp://u:hunter2@h/#x", "%23"),
             ("amqp://u:%ff@h", "UTF-8"),

@@ -19,6 +19,7 @@ use super::declare::Declarations;
 use super::envelope;
 use super::errors::{self, within};
 use super::fate::Fate;
+use crate::link::topology::Queue;
 use crate::link::{Inbox, LinkError, LogRecord, LogStart, Message, RequestDelivery, Settle};
 use crate::runtime::tasks::{TaskKind, Tasks};
 
@@ -28,6 +29,9 @@ const LOG_PREFETCH: u16 = 200;
 const INBOX_PREFETCH: u16 = 100;
 /// Acknowledgements wait this long for company.
 const ACK_IDLE: Duration = Duration::from_millis(20);
+
+/// How the kind of a message begins that came by a way that is none of its queue's.
+const FOREIGN: &str = "foreign";
 
 /// What every consumer of a session needs.
 #[derive(Debug)]
@@ -78,16 +82,28 @@ impl Inboxes {
     }
 
     /// Reads a queue of messages, each of which counts as received when it is handed on.
-    pub(super) async fn messages(&self, queue: &str) -> Result<Inbox<Message>, LinkError> {
+    ///
+    /// The default exchange reaches every queue by its name. What did not come by an exchange that feeds this queue is of a
+    /// kind that nobody expects, whatever it says of itself: it is counted, and nobody acts on it.
+    pub(super) async fn messages(&self, queue: &Queue) -> Result<Inbox<Message>, LinkError> {
         let reading = Reading {
             prefetch: INBOX_PREFETCH,
             no_ack: false,
             arguments: FieldTable::default(),
         };
-        let deliveries = self.acknowledged(queue, reading).await?;
-        Ok(Inbox::new(
-            deliveries.map(|mut delivery| envelope::message(&mut delivery)),
-        ))
+        let deliveries = self.acknowledged(&queue.name, reading).await?;
+        let ways: Vec<_> = queue.bindings.iter().map(|binding| binding.exchange.clone()).collect();
+        Ok(Inbox::new(deliveries.map(move |mut delivery| {
+            let mut message = envelope::message(&mut delivery);
+            let way = delivery.exchange.as_str();
+            if !ways.iter().any(|known| known == way) {
+                let way = if way.is_empty() { "the default exchange" } else { way };
+                message.kind = format!("{FOREIGN} by {way}");
+                // Nor is anybody made to answer it.
+                message.reply_to = None;
+            }
+            message
+        })))
     }
 
     /// Reads a queue whose messages nobody misses.

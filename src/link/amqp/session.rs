@@ -162,20 +162,20 @@ impl Session for AmqpSession {
         let queue = self.topology.replica(id);
         self.ensure(&[Object::Exchange(self.topology.replies())]).await?;
         self.own_queue(self.topology.broadcast(), &queue).await?;
-        self.spoil(self.inboxes.messages(&queue.name).await)
+        self.spoil(self.inboxes.messages(&queue).await)
     }
 
     async fn spare_inbox(&self, id: &InstanceId, number: u8) -> Result<Inbox<Message>, LinkError> {
         let queue = self.topology.spare(id, number);
         self.ensure(&[Object::Exchange(self.topology.replies())]).await?;
         self.own_queue(self.topology.broadcast(), &queue).await?;
-        self.spoil(self.inboxes.messages(&queue.name).await)
+        self.spoil(self.inboxes.messages(&queue).await)
     }
 
     async fn broadcasts(&self) -> Result<Inbox<Message>, LinkError> {
         let queue = self.topology.broadcast_listener(&unique());
         self.own_queue(self.topology.broadcast(), &queue).await?;
-        self.spoil(self.inboxes.messages(&queue.name).await)
+        self.spoil(self.inboxes.messages(&queue).await)
     }
 
     async fn reports(&self) -> Result<Inbox<Message>, LinkError> {
@@ -183,13 +183,13 @@ impl Session for AmqpSession {
         self.ensure(&[Object::Exchange(self.topology.events())]).await?;
         let queue = self.topology.reports_listener(&unique());
         self.own_queue(self.topology.reports(), &queue).await?;
-        self.spoil(self.inboxes.messages(&queue.name).await)
+        self.spoil(self.inboxes.messages(&queue).await)
     }
 
     async fn events(&self, pattern: &str) -> Result<Inbox<Message>, LinkError> {
         let queue = self.topology.events_listener(&unique(), pattern);
         self.own_queue(self.topology.events(), &queue).await?;
-        self.spoil(self.inboxes.messages(&queue.name).await)
+        self.spoil(self.inboxes.messages(&queue).await)
     }
 
     async fn replies(&self) -> Result<(ReplyAddress, Inbox<Message>), LinkError> {

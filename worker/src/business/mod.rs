@@ -20,6 +20,8 @@ mod tap_query_set_runner;
 use std::future::Future;
 
 pub(crate) use self::failure::{Failure, IterationError};
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::notebook_runner::glob_finds;
 pub(crate) use self::phase::Phase;
 use crate::monkey::Monkey;
 

@@ -390,3 +390,11 @@ async fn run_cell(
     monkey.info(&format!("Result:\n{}\n", shown(&printed)));
     Ok(())
 }
+
+/// See [`crate::fuzzing::glob`].
+#[cfg(feature = "fuzzing")]
+pub(crate) fn glob_finds(pattern: &str, path: &str) -> Result<bool, String> {
+    let glob = glob::Glob::parse(pattern).map_err(|error| error.to_string())?;
+    let names: Vec<_> = path.split('/').collect();
+    Ok(glob.matches(&names, crate::client::repository::EntryKind::File))
+}

@@ -156,6 +156,29 @@ impl Template {
     }
 }
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing {
+    //! See [`crate::fuzzing`].
+
+    use super::{Drawn, Template};
+    use crate::business::sky::Field;
+
+    /// Reads a template and fills it in.
+    pub fn query_template(text: &str) -> Result<String, String> {
+        let template = Template::parse("fuzz", text)?;
+        let drawn = Drawn::draw(&Field::default(), &[], &mut fastrand::Rng::with_seed(0));
+        template.fill(&drawn, "bot-mobu-x").map_err(|error| error.to_string())
+    }
+
+    /// Reads a set's part of the sky, and draws from it what it would.
+    pub fn query_field(text: &str) -> Result<(), String> {
+        let field: Field = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        field.check()?;
+        drop(Drawn::draw(&field, &[7], &mut fastrand::Rng::with_seed(1)));
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::own::QuerySets;

@@ -254,6 +254,26 @@ fn expiry(now: Timestamp) -> String {
     end.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing {
+    //! See [`crate::fuzzing`].
+
+    use super::{CreatedToken, Unreadable, UserInfo};
+
+    pub(crate) fn created(bytes: &[u8]) -> Result<(), String> {
+        read::<CreatedToken>(bytes)
+    }
+
+    pub(crate) fn user(bytes: &[u8]) -> Result<(), String> {
+        read::<UserInfo>(bytes)
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<(), String> {
+        let read = serde_json::from_slice::<T>(bytes);
+        read.map(drop).map_err(|error| Unreadable(error.classify()).to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

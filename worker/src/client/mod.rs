@@ -1,5 +1,7 @@
 //! The services that a replica talks to, one file each, and what they have in common.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 pub(crate) mod gafaelfawr;
 pub(crate) mod git;
 pub(crate) mod http;

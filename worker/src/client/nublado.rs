@@ -8,6 +8,8 @@ mod base;
 mod browser;
 mod error;
 mod execution;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod hub;
 mod kernel;
 mod lab;

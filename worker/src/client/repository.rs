@@ -26,6 +26,8 @@ pub(crate) use self::clone::{CloneError, GitSurroundings, Limits, WorkingCopy};
 use self::flight::Flight;
 pub(crate) use self::notebook::{Cell, NotebookError};
 use self::root::Root;
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::{catalog::parse_config, notebook::Notebook};
 use super::shown::UrlSecrets;
 
 /// Git's own directory. What has such a name in there, a branch for one, is no notebook.

@@ -1,11 +1,11 @@
 //! Connections, and streams that follow the fleet.
 
 use futures_lite::StreamExt as _;
+use mobu_fleet::runtime::http::serve;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::api::serve;
 
 /// Reads events until one satisfies the condition.
 async fn next_event(
@@ -82,7 +82,7 @@ async fn a_client_that_was_away_gets_what_is_kept_and_learns_what_is_not() {
 async fn served(stage: &Stage) -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let serving = serve(listener, stage.router.clone(), stage.tasks.drain_token());
+    let serving = serve(listener, stage.router.clone(), 1024, stage.tasks.drain_token());
     let kind = mobu_fleet::runtime::tasks::TaskKind::Expendable;
     (address, stage.tasks.spawn(kind, "http", serving))
 }

@@ -69,7 +69,7 @@ impl Progress {
 
 /// Cuts a stream into events, of which only the data matter.
 #[derive(Debug, Default)]
-struct Events {
+pub(super) struct Events {
     /// What has come of the current line.
     line: Vec<u8>,
     /// The data of the current event.
@@ -80,7 +80,7 @@ struct Events {
 }
 
 impl Events {
-    fn push(&mut self, chunk: &[u8]) {
+    pub(super) fn push(&mut self, chunk: &[u8]) {
         for &byte in chunk {
             let was_return = std::mem::replace(&mut self.was_return, byte == b'\r');
             match byte {
@@ -92,7 +92,7 @@ impl Events {
         }
     }
 
-    fn next(&mut self) -> Option<String> {
+    pub(super) fn next(&mut self) -> Option<String> {
         self.ready.pop_front()
     }
 

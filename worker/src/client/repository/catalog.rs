@@ -150,7 +150,12 @@ fn read_config(root: &Path) -> Result<RepositoryConfig, ConfigError> {
         Err(UnreadFile::File(error)) if error.kind() == ErrorKind::NotFound => return Ok(RepositoryConfig::default()),
         read => read?,
     };
-    let value = parse_yaml(CONFIG, std::str::from_utf8(&bytes)?).map_err(ConfigError::Yaml)?;
+    parse_config(&bytes)
+}
+
+/// Reads the content of a repository's own configuration.
+pub(crate) fn parse_config(bytes: &[u8]) -> Result<RepositoryConfig, ConfigError> {
+    let value = parse_yaml(CONFIG, std::str::from_utf8(bytes)?).map_err(ConfigError::Yaml)?;
     Ok(RepositoryConfig::parse(&value)?)
 }
 

@@ -61,7 +61,16 @@ struct WrittenCell {
 impl Notebook {
     /// Reads a file below `root`. Blocks.
     pub(super) fn read(root: &Path, file: &Path) -> Result<Self, NotebookError> {
-        let document: Document = read_json(root, file)?;
+        Self::of(read_json(root, file)?)
+    }
+
+    /// Reads a file's content.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, NotebookError> {
+        Self::of(parse_json(bytes)?)
+    }
+
+    fn of(document: Document) -> Result<Self, NotebookError> {
         let written = document.cells.into_iter().filter(|cell| cell.cell_type == "code");
         let cells = written.enumerate().map(|(index, cell)| {
             let number = index + 1;
@@ -89,12 +98,15 @@ fn joined(source: Value) -> Option<String> {
 
 /// Reads the JSON of a notebook. What a notebook shows may hold numbers that only Python's JSON has.
 pub(super) fn read_json<T: DeserializeOwned>(root: &Path, file: &Path) -> Result<T, NotebookError> {
-    let bytes = read(root, file, MAX_SIZE)?;
-    let error = match serde_json::from_slice(&bytes) {
+    parse_json(&read(root, file, MAX_SIZE)?)
+}
+
+fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, NotebookError> {
+    let error = match serde_json::from_slice(bytes) {
         Ok(read) => return Ok(read),
         Err(error) => error,
     };
-    match without_python_numbers(&bytes) {
+    match without_python_numbers(bytes) {
         Cow::Owned(bytes) => Ok(serde_json::from_slice(&bytes)?),
         Cow::Borrowed(_) => Err(error.into()),
     }

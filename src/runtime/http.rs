@@ -1,4 +1,6 @@
-//! Connections: how many there may be, how patient we are with each, and how they end.
+//! Serves HTTP: how many connections there may be, how patient we are with each, and how they end.
+
+mod stall;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
-use super::forwarded::Peer;
-use super::stall::StallGuard;
+use self::stall::StallGuard;
 
-/// How many connections may be open; further ones wait in the system's queue, where they cost nothing of ours.
-const CONNECTIONS: usize = 1024;
+/// Where a connection comes from: an extension of every request.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
 
 /// How long the head of a request may take, the wait for the next one on an open connection included.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
@@ -35,13 +37,14 @@ const HEAD_SIZE: usize = 32 * 1024;
 /// How long to wait after the system had no more file descriptors.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
-/// Serves until `drain` is cancelled, then lets the calls that are under way come to their end.
+/// Serves until `drain` is cancelled, then lets the calls that are under way come to their end. At most `connections` are open; further ones
+/// wait in the system's queue, where they cost nothing of ours.
 ///
 /// # Cancel safety
 ///
 /// Dropped, it cuts every connection.
-pub async fn serve(listener: TcpListener, router: Router, drain: CancellationToken) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+pub async fn serve(listener: TcpListener, router: Router, connections: usize, drain: CancellationToken) {
+    let permits = Arc::new(Semaphore::new(connections));
     let mut connections = JoinSet::new();
     while let Some((stream, peer, permit)) = accept(&listener, &permits, &drain).await {
         while connections.try_join_next().is_some() {}
