@@ -45,11 +45,11 @@ pub(super) async fn gate(Shared(state): Hub, request: Request, next: Next) -> Re
         )
     };
     if drips {
-        let drops = futures_lite::stream::unfold((), |()| async {
+        let spaces = futures_lite::stream::unfold((), |()| async {
             tokio::time::sleep(Duration::from_millis(20)).await;
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), ()))
         });
-        return Body::from_stream(drops).into_response();
+        return Body::from_stream(spaces).into_response();
     }
     if hangs {
         std::future::pending::<()>().await;
