@@ -85,12 +85,15 @@ pub fn broker(config: &Config) -> Result<Arc<dyn Link>, BrokerError> {
     Ok(Arc::new(AmqpLink::new(amqp)?))
 }
 
-/// Returns the message of an error and of all that caused it, in one line.
+/// Returns the message of an error and of all that caused it, in one line; a cause that an error says itself is not said again.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
         cause = error.source();
     }
     text

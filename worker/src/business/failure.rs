@@ -192,7 +192,11 @@ impl Failure {
         let mut text = format!("{}: {}", self.kind, self.error);
         let mut cause = self.error.source();
         while let Some(error) = cause {
-            write!(text, "\n  caused by: {error}").expect("a String takes everything");
+            let said = error.to_string();
+            // Some errors say their cause themselves: mobu's texts do.
+            if !text.ends_with(&said) {
+                write!(text, "\n  caused by: {said}").expect("a String takes everything");
+            }
             cause = error.source();
         }
         for (what, said) in [
@@ -293,6 +297,20 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("éend") && text.len() < SPAWN_LOG + 200);
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer: {source}")]
+    struct SaysItsCause {
+        source: std::num::ParseIntError,
+    }
+
+    #[test]
+    fn a_cause_that_an_error_says_itself_is_not_said_again() {
+        let source = "x".parse::<u8>().unwrap_err();
+        let error = failure(IterationError::retry("test", SaysItsCause { source }));
+        assert_eq!(error.traceback(), "test: outer: invalid digit found in string");
+        assert_eq!(error.line(), "outer: invalid digit found in string");
     }
 
     #[test]
