@@ -1,5 +1,6 @@
 //! How a flock starts: users, their tokens, monkeys, batch by batch.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -38,6 +39,16 @@ pub(super) enum StartError {
     /// There are no tokens.
     #[error(transparent)]
     Tokens(#[from] TokenError),
+    /// Two monkeys would be one, and the flock would have fewer than it should.
+    #[error("the tokens of the users {one} and {other} are both for {user}, says Gafaelfawr")]
+    Same {
+        /// Who was asked for.
+        one: String,
+        /// Who was asked for after that.
+        other: String,
+        /// Whom both were given for.
+        user: String,
+    },
 }
 
 impl StartError {
@@ -45,6 +56,7 @@ impl StartError {
     pub(super) fn into_failure(self) -> IterationError {
         match self {
             Self::Users(error) => IterationError::fatal("users", error),
+            Self::Same { .. } => IterationError::retry("users", self).during(Phase::Authenticate),
             Self::Tokens(error) => {
                 let (kind, phase, status) = match &error {
                     TokenError::Discovery(_) => ("discovery", Phase::Discovery, None),
@@ -102,16 +114,27 @@ impl Start<'_> {
         Ok(())
     }
 
-    async fn authenticate(&mut self, users: Vec<User>) -> Result<Vec<AuthenticatedUser>, TokenError> {
+    async fn authenticate(&mut self, users: Vec<User>) -> Result<Vec<AuthenticatedUser>, StartError> {
         let (tokens, scopes) = (&self.pasture.tokens, &self.desired.config.scopes);
-        let mut authenticated = Vec::with_capacity(users.len());
+        let mut authenticated = Vec::<AuthenticatedUser>::with_capacity(users.len());
+        // Whom each name was asked as. The same user may be in a list twice, and is one monkey then, as in mobu.
+        let mut asked_as = BTreeMap::new();
         for (number, batch) in users.chunks(TOKEN_BATCH).enumerate() {
             if number > 0 && tokens.are_remote() {
                 tokio::time::sleep(TOKEN_JITTER.mul_f64(self.random.f64())).await;
             }
             let asked = batch.iter().map(|user| tokens.authenticate(user, scopes));
-            for answer in all(asked.collect()).await {
-                authenticated.push(answer?);
+            for (user, answer) in batch.iter().zip(all(asked.collect()).await) {
+                let answer = answer?;
+                let before = asked_as.insert(answer.username.clone(), &user.username);
+                if let Some(before) = before.filter(|before| **before != user.username) {
+                    return Err(StartError::Same {
+                        one: before.to_string(),
+                        other: user.username.to_string(),
+                        user: answer.username.to_string(),
+                    });
+                }
+                authenticated.push(answer);
             }
             if (number * TOKEN_BATCH).is_multiple_of(TURN) {
                 tokio::task::yield_now().await;

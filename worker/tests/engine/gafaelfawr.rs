@@ -20,6 +20,8 @@ use crate::service::serve;
 #[derive(Default)]
 struct StandIn {
     is_down: AtomicBool,
+    /// Whether it says of every token that it is one user's.
+    mistakes_users: AtomicBool,
     base: Mutex<String>,
     wishes: Mutex<Vec<Value>>,
     now: AtomicUsize,
@@ -50,13 +52,18 @@ async fn tokens(State(stand_in): Shared, headers: HeaderMap, Json(wish): Json<Va
     (StatusCode::CREATED, Json(json!({"token": token})))
 }
 
-async fn user_info(headers: HeaderMap) -> Json<Value> {
+async fn user_info(State(stand_in): Shared, headers: HeaderMap) -> Json<Value> {
     let token = headers["authorization"].to_str().unwrap();
     let username = token
         .strip_prefix("Bearer gt-")
         .unwrap()
         .strip_suffix(".secret")
         .unwrap();
+    let username = if stand_in.mistakes_users.load(Ordering::SeqCst) {
+        "bot-mobu-a1"
+    } else {
+        username
+    };
     Json(json!({"username": username, "uid": 4242, "gid": 4243, "groups": [{"name": "g", "id": 7}], "quota": {}}))
 }
 
@@ -139,6 +146,24 @@ async fn a_flock_without_tokens_is_visible_and_starts_when_there_are_some() {
         (report.flocks["a"].monkey_count(), &report.flocks["a"].error),
         (2, &None)
     );
+    process.drain().await;
+}
+
+#[tokio::test]
+async fn two_users_who_are_told_to_be_the_same_one_fail_the_flock_and_name_them() {
+    let (stand_in, base, _tasks) = stand_in().await;
+    stand_in.mistakes_users.store(true, Ordering::SeqCst);
+    let mut leader = Leader::new().await;
+    let process = Process::start(&leader.hub, config(&base));
+    leader.start(&idlers("a", 2)).await;
+    let report = leader.until_phase("a", FlockPhase::Failed).await;
+    assert_eq!(
+        report.flocks["a"].error.as_deref(),
+        Some("the tokens of the users bot-mobu-a1 and bot-mobu-a2 are both for bot-mobu-a1, says Gafaelfawr")
+    );
+    assert_eq!(report.flocks["a"].monkey_count(), 0);
+    leader.stop("a").await;
+    leader.until_gone("a").await;
     process.drain().await;
 }
 
