@@ -172,61 +172,83 @@ async fn an_http_service_may_fail_in_every_way() {
     }
 }
 
+/// A server with a certificate for another name, of an authority that nobody knows. It ends with the test.
+pub(crate) struct Stranger {
+    pub(crate) base: String,
+    server: tokio::process::Child,
+    _directory: tempfile::TempDir,
+}
+
+impl Stranger {
+    pub(crate) async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (key, certificate) = (
+            directory.path().join("key.pem"),
+            directory.path().join("certificate.pem"),
+        );
+        let made = tokio::process::Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-days",
+                "2",
+            ])
+            .args(["-subj", "/CN=elsewhere.test", "-keyout"])
+            .arg(&key)
+            .arg("-out")
+            .arg(&certificate)
+            .stderr(Stdio::null())
+            .status()
+            .await
+            .unwrap();
+        assert!(made.success());
+        let port = {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap().port()
+        };
+        let mut server = tokio::process::Command::new("openssl")
+            .args([
+                "s_server",
+                "-quiet",
+                "-www",
+                "-accept",
+                &format!("127.0.0.1:{port}"),
+                "-key",
+            ])
+            .arg(&key)
+            .arg("-cert")
+            .arg(&certificate)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            assert!(server.try_wait().unwrap().is_none(), "openssl does not serve");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Stranger {
+            base: format!("https://127.0.0.1:{port}"),
+            server,
+            _directory: directory,
+        }
+    }
+
+    pub(crate) async fn end(mut self) {
+        self.server.kill().await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_certificate_that_does_not_fit_is_named_as_the_cause_by_every_client() {
-    let directory = tempfile::tempdir().unwrap();
-    let (key, certificate) = (
-        directory.path().join("key.pem"),
-        directory.path().join("certificate.pem"),
-    );
-    let made = tokio::process::Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args(["-subj", "/CN=elsewhere.test", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .stderr(Stdio::null())
-        .status()
-        .await
-        .unwrap();
-    assert!(made.success());
-    let port = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port()
-    };
-    let mut server = tokio::process::Command::new("openssl")
-        .args([
-            "s_server",
-            "-quiet",
-            "-www",
-            "-accept",
-            &format!("127.0.0.1:{port}"),
-            "-key",
-        ])
-        .arg(&key)
-        .arg("-cert")
-        .arg(&certificate)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-        assert!(server.try_wait().unwrap().is_none(), "openssl does not serve");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let base = format!("https://127.0.0.1:{port}");
+    let stranger = Stranger::start().await;
+    let base = stranger.base.clone();
     let services = json!({"tap": {"url": format!("{base}/tap")}, "sia": {"url": format!("{base}/sia")}});
     let discovery = json!({
         "datasets": {"dp02": {"services": services}},
@@ -269,5 +291,5 @@ async fn a_certificate_that_does_not_fit_is_named_as_the_cause_by_every_client()
         assert!(cause.contains("certificate"), "{business}: {log}");
         process.drain().await;
     }
-    server.kill().await.unwrap();
+    stranger.end().await;
 }

@@ -16,6 +16,7 @@ use mobu_worker::{TokenSource, WorkerConfig};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
+use crate::faults::Stranger;
 use crate::leader::{Leader, Process, flock, name};
 use crate::service::serve;
 
@@ -304,4 +305,38 @@ async fn without_gafaelfawr_or_muster_the_monkey_says_what_is_missing() {
         !is_success && log.contains("Service muster not found in service discovery"),
         "{log}"
     );
+}
+
+#[tokio::test]
+async fn a_certificate_that_does_not_fit_is_a_failure_that_says_so_and_the_monkey_goes_on() {
+    let stranger = Stranger::start().await;
+    let (base, _tasks) = serve(router(Arc::default())).await;
+    let mut config = config(&base, false);
+    let services = json!({"services": {"internal": {
+        "gafaelfawr": {"versions": {"v1": {"url": format!("{base}/v1")}}},
+        "muster": {"url": format!("{}/muster", stranger.base)},
+    }}});
+    let discovery = Discovery::parse_at(&services, &[]).unwrap();
+    config.discovery = Some(ServiceDiscovery::Static(Arc::new(discovery)));
+    let mut leader = Leader::new().await;
+    let process = Process::start(&leader.hub, config);
+    leader
+        .start(&flock("m", 1, "Muster", &json!({"error_idle_time": 0.05})))
+        .await;
+    leader.until(|report| report.flocks.contains_key("m")).await;
+    // Twice: it is tried again.
+    process
+        .until(|handle| {
+            let business = handle.monkeys(&name("m")).into_iter().next()?.business;
+            (business.failure_count > 1 && business.success_count == 0).then_some(())
+        })
+        .await;
+    let log = leader.log("0", "m", "bot-mobu-m1").await;
+    assert!(
+        log.contains("\ntransport: ") && log.to_lowercase().contains("certificate"),
+        "{log}"
+    );
+    assert!(!log.contains("secret"), "{log}");
+    process.drain().await;
+    stranger.end().await;
 }
