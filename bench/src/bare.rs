@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 /// A connection.
 pub(crate) struct Bare {
     sender: SendRequest<String>,
+    address: SocketAddr,
     host: String,
 }
 
@@ -29,6 +30,7 @@ impl Bare {
         });
         Ok(Self {
             sender,
+            address,
             host: address.to_string(),
         })
     }
@@ -72,7 +74,11 @@ impl Bare {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        self.sender.ready().await?;
+        if self.sender.ready().await.is_err() {
+            // A server closes what was idle for long, between two measurements.
+            *self = Self::connect(self.address).await?;
+            self.sender.ready().await?;
+        }
         let response = self.sender.send_request(request.body(body)?).await?;
         Ok((response.status(), response.into_body()))
     }

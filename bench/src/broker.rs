@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use fleet_tests::broker::Broker;
+use fleet_tests::broker::{Broker, Settings};
 use mobu_fleet::domain::ids::FleetName;
 use mobu_fleet::link::Link;
 use mobu_fleet::link::amqp::{AmqpConfig, AmqpLink};
@@ -15,6 +15,13 @@ pub(crate) struct Host {
     pub(crate) url: String,
     /// The node, if it is ours.
     pub(crate) node: Option<Broker>,
+    /// The other nodes of a cluster of ours.
+    others: Vec<Broker>,
+}
+
+/// A node's URL. Fleets of tests want short heartbeats, and these the default.
+fn url(node: &Broker) -> String {
+    node.url().replace("heartbeat=2", "heartbeat=10")
 }
 
 impl Host {
@@ -24,17 +31,44 @@ impl Host {
             return Ok(Self {
                 url: url.clone(),
                 node: None,
+                others: Vec::new(),
             });
         }
         let node = Broker::start().await?;
-        // Fleets of tests want short heartbeats, and these the default.
-        let url = node.url().replace("heartbeat=2", "heartbeat=10");
-        Ok(Self { url, node: Some(node) })
+        Ok(Self {
+            url: url(&node),
+            node: Some(node),
+            others: Vec::new(),
+        })
     }
 
-    /// Returns a link with the product's own time limits.
-    pub(crate) fn link(&self, fleet: &FleetName) -> Result<Arc<dyn Link>> {
-        link(&self.url, fleet)
+    /// Starts a private cluster of three nodes.
+    pub(crate) async fn cluster() -> Result<Self> {
+        let settings = Settings {
+            nodes: 3,
+            ..Settings::default()
+        };
+        let mut nodes = Broker::start_all(settings).await?;
+        let node = nodes.remove(0);
+        Ok(Self {
+            url: url(&node),
+            node: Some(node),
+            others: nodes,
+        })
+    }
+
+    /// Returns the URLs of all nodes, those of a given cluster included, beginning with another one for each number.
+    pub(crate) fn urls(&self, number: usize) -> Vec<String> {
+        let mut urls: Vec<_> = self.url.split(',').map(str::to_owned).collect();
+        urls.extend(self.others.iter().map(url));
+        let first = number % urls.len();
+        urls.rotate_left(first);
+        urls
+    }
+
+    /// Returns a link with the product's own time limits. Each number begins with another node.
+    pub(crate) fn link(&self, fleet: &FleetName, number: usize) -> Result<Arc<dyn Link>> {
+        link(&self.urls(number).join(","), fleet)
     }
 }
 

@@ -56,7 +56,17 @@ pub(crate) fn part(report: &mut Report, scale: &Scale) -> Result<()> {
     block_on(async {
         let host = Host::find(scale).await?;
         for &count in counts {
-            measure(report, scale, &host, count).await?;
+            let case = format!("N = {count}");
+            measure(report, scale, &host, count, &case).await?;
+        }
+        if scale.broker.is_some() {
+            report.note("On the broker that was given; no cluster was started.");
+            return Ok(());
+        }
+        let host = Host::cluster().await?;
+        for &count in if scale.quick { &counts[..1] } else { &[3, 50] } {
+            let case = format!("N = {count}, three nodes");
+            measure(report, scale, &host, count, &case).await?;
         }
         Ok(())
     })
@@ -85,10 +95,10 @@ impl Subject {
     async fn start(host: &Host, count: u32) -> Result<Self> {
         let name = fleet_tests::broker::unique_fleet();
         let config = fleet::config(&name, count)?;
-        let (link, tasks) = (host.link(&name)?, Tasks::new());
+        let (link, tasks) = (host.link(&name, 0)?, Tasks::new());
         let leader = Leader::start(&config, link.clone(), &tasks).await?;
         let workers: Result<Vec<_>> = (0..count)
-            .map(|index| fleet::replica(&config, index, link.clone(), &tasks))
+            .map(|index| fleet::replica(&config, index, host.link(&name, index as usize)?, &tasks))
             .collect();
         let workers = workers?;
         leader.wait_converged().await?;
@@ -119,6 +129,11 @@ impl Subject {
 
     async fn ask(&mut self) -> Result<()> {
         self.client.api(&Method::GET, "/mobu/flocks/measured", "", 200).await
+    }
+
+    /// A call that is answered from what the coordinator knows: what HTTP alone takes.
+    async fn look(&mut self) -> Result<()> {
+        self.client.api(&Method::GET, "/mobu/flocks", "", 200).await
     }
 
     /// Looks how large the messages are that travel; the flock runs.
@@ -186,12 +201,12 @@ macro_rules! times {
     }};
 }
 
-async fn measure(report: &mut Report, scale: &Scale, host: &Host, count: u32) -> Result<()> {
+async fn measure(report: &mut Report, scale: &Scale, host: &Host, count: u32, case: &str) -> Result<()> {
     let mut subject = Subject::start(host, count).await?;
     subject.put().await?;
     let (question, change) = subject.sizes().await?;
-    let mut fanout = Floor::start(&host.url, Way::Fanout, count, question).await?;
-    let mut stream = Floor::start(&host.url, Way::Stream, count, change).await?;
+    let mut fanout = Floor::start(&host.urls(0), Way::Fanout, count, question).await?;
+    let mut stream = Floor::start(&host.urls(0), Way::Stream, count, change).await?;
     for _ in 0..WARM_UP {
         fanout.round().await?;
         stream.round().await?;
@@ -200,10 +215,11 @@ async fn measure(report: &mut Report, scale: &Scale, host: &Host, count: u32) ->
     }
     let rounds = rounds(scale, count);
     let [mut bare_query, mut bare_change] = [Rounds::default(), Rounds::default()];
-    let [mut query, mut refresh, mut start, mut stop] = [(); 4].map(|()| Rounds::default());
+    let [mut look, mut query, mut refresh, mut start, mut stop] = [(); 5].map(|()| Rounds::default());
     for _ in 0..scale.runs {
         times!(bare_query, rounds, fanout.round().await?);
         times!(query, rounds, subject.ask().await?);
+        times!(look, rounds, subject.look().await?);
         times!(bare_change, rounds, stream.round().await?);
         times!(refresh, rounds, subject.refresh().await?);
         let (mut starts, mut stops) = (Vec::new(), Vec::new());
@@ -218,8 +234,7 @@ async fn measure(report: &mut Report, scale: &Scale, host: &Host, count: u32) ->
         stop.take(&stops, Duration::ZERO);
         start.take(&starts, Duration::ZERO);
     }
-    let case = format!("N = {count}");
-    let figure = |name: &str, unit, runs: &[f64]| Figure::new(name, case.clone(), unit, runs.to_vec());
+    let figure = |name: &str, unit, runs: &[f64]| Figure::new(name, case, unit, runs.to_vec());
     let against = |name: &str, own: &[f64], floor: &[f64], limit| {
         figure(name, "× floor", &Rounds::ratios(own, floor)).at_most(limit)
     };
@@ -230,6 +245,7 @@ async fn measure(report: &mut Report, scale: &Scale, host: &Host, count: u32) ->
         figure("question, p99", "ms", &query.p99),
         against("question against bare, p50", &query.p50, &bare_query.p50, 1.5),
         against("question against bare, p99", &query.p99, &bare_query.p99, 1.5),
+        figure("call that asks nobody, p50", "ms", &look.p50),
         figure("change, bare, p50", "ms", &bare_change.p50),
         figure("change, bare, p99", "ms", &bare_change.p99),
         figure("refresh, p50", "ms", &refresh.p50),
@@ -259,7 +275,7 @@ async fn measure(report: &mut Report, scale: &Scale, host: &Host, count: u32) ->
     ] {
         report.add(figure)?;
     }
-    if count == 3 {
+    if case == "N = 3" {
         report.note(format!(
             "Bytes: a question {} and its answer {}, an entry of the log {} and the report on it {}.",
             question.message, question.answer, change.message, change.answer

@@ -1,6 +1,7 @@
 //! lapin, bare: what the broker itself takes for a message to many and all their answers.
 //!
-//! One connection for each consumer, as replicas have; acknowledgements in batches, as replicas send them.
+//! One connection for each consumer, as replicas have; acknowledgements in batches, as replicas send them. Who writes to the stream
+//! reads it too, as the coordinator does before it accepts a change.
 
 use std::time::{Duration, Instant};
 
@@ -41,16 +42,20 @@ pub(crate) struct Floor {
     message: Vec<u8>,
     channel: Channel,
     answers: Consumer,
+    /// The stream, read by who writes it: a change is not accepted before its author has read it back.
+    echo: Option<Consumer>,
+    /// How many the sender has read back.
+    taken: u32,
     count: u32,
     connections: Vec<Connection>,
 }
 
 impl Floor {
-    /// Connects so many consumers.
-    pub(crate) async fn start(url: &str, way: Way, count: u32, sizes: Sizes) -> Result<Self> {
+    /// Connects so many consumers, in turn to each of the nodes.
+    pub(crate) async fn start(urls: &[String], way: Way, count: u32, sizes: Sizes) -> Result<Self> {
         let name = format!("bench.{}", uuid::Uuid::new_v4().simple());
         let (to, back) = (format!("{name}.to"), format!("{name}.back"));
-        let connection = connect(url).await?;
+        let connection = connect(&urls[0]).await?;
         let channel = connection.create_channel().await?;
         let passing = ExchangeDeclareOptions {
             auto_delete: true,
@@ -84,9 +89,17 @@ impl Floor {
                 channel.confirm_select(ConfirmSelectOptions::default()).await?;
             }
         }
+        let echo = match way {
+            Way::Fanout => None,
+            Way::Stream => {
+                let channel = connection.create_channel().await?;
+                channel.basic_qos(200, BasicQosOptions::default()).await?;
+                Some(consume(&channel, &to, false, next()).await?)
+            }
+        };
         let mut connections = vec![connection];
         for number in 0..count {
-            let connection = connect(url).await?;
+            let connection = connect(&urls[number as usize % urls.len()]).await?;
             let channel = connection.create_channel().await?;
             channel.basic_qos(200, BasicQosOptions::default()).await?;
             let consumer = match way {
@@ -95,11 +108,7 @@ impl Floor {
                     queue(&channel, &own, Some(&to)).await?;
                     consume(&channel, &own, false, FieldTable::default()).await?
                 }
-                Way::Stream => {
-                    let mut arguments = FieldTable::default();
-                    arguments.insert("x-stream-offset".into(), AMQPValue::LongString("next".into()));
-                    consume(&channel, &to, false, arguments).await?
-                }
+                Way::Stream => consume(&channel, &to, false, next()).await?,
             };
             tokio::spawn(answer(consumer, channel, back.clone(), vec![b'a'; sizes.answer]));
             connections.push(connection);
@@ -110,6 +119,8 @@ impl Floor {
             message: vec![b'm'; sizes.message],
             channel,
             answers,
+            echo,
+            taken: 0,
             count,
             connections,
         })
@@ -144,6 +155,13 @@ impl Floor {
             self.answers.next().await.context("the answers end")??;
         }
         confirm.await?;
+        if let Some(echo) = &mut self.echo {
+            let delivery = echo.next().await.context("the stream ends")??;
+            self.taken += 1;
+            if self.taken.is_multiple_of(ACK_BATCH) {
+                delivery.ack(BasicAckOptions { multiple: true }).await?;
+            }
+        }
         Ok(())
     }
 
@@ -162,11 +180,17 @@ impl Floor {
     }
 }
 
+/// Where readers of the stream begin: at what comes next.
+fn next() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-stream-offset".into(), AMQPValue::LongString("next".into()));
+    arguments
+}
+
 async fn connect(url: &str) -> Result<Connection> {
-    let first = url.split(',').next().unwrap_or(url);
     // lapin takes an empty path for a virtual host without a name.
-    let first = first.replacen("/?", "/%2f?", 1);
-    Ok(Connection::connect(&first, ConnectionProperties::default()).await?)
+    let url = url.replacen("/?", "/%2f?", 1);
+    Ok(Connection::connect(&url, ConnectionProperties::default()).await?)
 }
 
 async fn queue(channel: &Channel, name: &str, exchange: Option<&str>) -> Result<()> {

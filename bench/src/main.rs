@@ -4,6 +4,7 @@
 
 mod bare;
 mod broker;
+mod cells;
 mod child;
 mod coordinator;
 mod crowd;
@@ -72,6 +73,8 @@ enum Part {
     Http,
     /// TAP queries against bare hyper
     Tap,
+    /// Cells of notebooks against a bare WebSocket
+    Cells,
     /// What coordinator and replicas cost that do nothing
     Idle,
     /// How a fleet grows to a thousand replicas
@@ -88,7 +91,9 @@ enum Part {
 enum Child {
     Monkeys(monkeys::Measurement),
     Service(service::Measurement),
+    Cells(cells::Measurement),
     Serve,
+    Hub,
     Replicas(crowd::Replicas),
 }
 
@@ -110,47 +115,74 @@ fn main() -> Result<()> {
         return match measurement {
             Child::Monkeys(measurement) => measurement.run(),
             Child::Service(measurement) => measurement.run(),
+            Child::Cells(measurement) => measurement.run(),
             Child::Serve => service::serve(),
+            Child::Hub => cells::serve(),
             Child::Replicas(replicas) => replicas.run(),
         };
     }
     let (begun, machine) = (Instant::now(), machine::describe());
     let mut report = Report::new(arguments.json.as_deref(), &machine)?;
     say(&machine);
-    match &arguments.part {
-        Part::All => {
-            fan_out::part(&mut report, scale)?;
-            monkeys::part(&mut report, scale)?;
-            service::http(&mut report, scale)?;
-            service::tap(&mut report, scale)?;
-            idle::part(&mut report, scale)?;
-            scale::part(&mut report, scale)?;
+    let tables = |report: &Report| {
+        let seconds = begun.elapsed().as_secs();
+        let (targets, missed) = report.verdict();
+        format!(
+            "{HEAD}{machine} At the end, {seconds} s later: {}.\n\n{} of {targets} targets met.\n\n{}",
+            machine::load(),
+            targets - missed.len(),
+            report.tables()
+        )
+    };
+    let mut failed = Vec::new();
+    for part in arguments.part.measured() {
+        if let Err(error) = part.measure(&mut report, scale) {
+            // The others are worth having all the same.
+            report.note(format!("This part broke off: {error:#}"));
+            failed.push(error);
         }
-        Part::FanOut => fan_out::part(&mut report, scale)?,
-        Part::Monkeys => monkeys::part(&mut report, scale)?,
-        Part::Http => service::http(&mut report, scale)?,
-        Part::Tap => service::tap(&mut report, scale)?,
-        Part::Idle => idle::part(&mut report, scale)?,
-        Part::Scale => scale::part(&mut report, scale)?,
-        Part::Child { .. } => {}
+        if let Some(path) = &arguments.markdown {
+            fs::write(path, tables(&report)).with_context(|| format!("cannot write {}", path.display()))?;
+        }
     }
-    let seconds = begun.elapsed().as_secs();
+    say(&format!("\n{}", tables(&report)));
     let (targets, missed) = report.verdict();
-    let tables = format!(
-        "{HEAD}{machine} At the end, {seconds} s later: {}.\n\n{} of {targets} targets met.\n\n{}",
-        machine::load(),
-        targets - missed.len(),
-        report.tables()
-    );
-    if let Some(path) = &arguments.markdown {
-        fs::write(path, &tables).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    say(&format!("\n{tables}"));
     say(&format!("{} of {targets} targets met", targets - missed.len()));
     for name in &missed {
         say(&format!("not met: {name}"));
     }
-    Ok(())
+    failed.into_iter().next().map_or(Ok(()), Err)
+}
+
+impl Part {
+    /// Returns the parts to measure, in order.
+    fn measured(&self) -> Vec<Self> {
+        match self {
+            Self::All => vec![
+                Self::FanOut,
+                Self::Monkeys,
+                Self::Http,
+                Self::Tap,
+                Self::Cells,
+                Self::Idle,
+                Self::Scale,
+            ],
+            one => vec![one.clone()],
+        }
+    }
+
+    fn measure(&self, report: &mut Report, scale: &Scale) -> Result<()> {
+        match self {
+            Self::FanOut => fan_out::part(report, scale),
+            Self::Monkeys => monkeys::part(report, scale),
+            Self::Http => service::http(report, scale),
+            Self::Tap => service::tap(report, scale),
+            Self::Cells => cells::part(report, scale),
+            Self::Idle => idle::part(report, scale),
+            Self::Scale => scale::part(report, scale),
+            Self::All | Self::Child { .. } => Ok(()),
+        }
+    }
 }
 
 /// Runs something on a runtime as the programs have one.

@@ -212,7 +212,7 @@ async fn lateness(probes: u32, during: Duration) -> Vec<f64> {
 /// Measures all of it.
 pub(crate) fn part(report: &mut Report, scale: &Scale) -> Result<()> {
     report.part("monkeys", "Monkeys that do nothing, against bare timers");
-    let seconds = if scale.quick { 3.0 } else { 6.0 };
+    let seconds = if scale.quick { 3.0 } else { 5.0 };
     let counts: &[u64] = if scale.quick {
         &[1_000, 20_000]
     } else {

@@ -3,9 +3,8 @@
 //! The server is a process of its own, and so is each run of a client; only the client's processor time is counted.
 
 use std::convert::Infallible;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Read;
 use std::net::SocketAddr;
-use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -29,6 +28,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
 use crate::bare::Bare;
+use crate::child::Server;
 use crate::report::{Figure, Report, say};
 use crate::usage::{process_cpu, thread_cpu, usage};
 use crate::{Scale, child, fleet};
@@ -210,34 +210,6 @@ impl Measurement {
     }
 }
 
-/// The server, as a process of its own; ended when it is dropped.
-struct Server {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    fn start() -> Result<Self> {
-        let mut command = child::command(&["serve".to_owned()])?;
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let out = child.stdout.take().context("it has an output")?;
-        let mut line = String::new();
-        BufReader::new(out).read_line(&mut line)?;
-        Ok(Self {
-            child,
-            address: line.trim().parse()?,
-        })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
 /// Serves until the standard input ends.
 pub(crate) fn serve() -> Result<()> {
     std::thread::spawn(|| {
@@ -247,7 +219,7 @@ pub(crate) fn serve() -> Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
+        child::say_address(listener.local_addr()?)?;
         let table = Arc::new(votable());
         loop {
             let (stream, _) = listener.accept().await?;
@@ -315,7 +287,7 @@ pub(crate) fn tap(report: &mut Report, scale: &Scale) -> Result<()> {
 
 #[expect(clippy::cast_precision_loss, reason = "counts of requests stay far below 2^52")]
 fn measure(report: &mut Report, scale: &Scale, what: What) -> Result<()> {
-    let server = Server::start()?;
+    let server = Server::start("serve")?;
     let seconds = if scale.quick { 2.0 } else { 4.0 };
     let of = |side, count, idle_ms| {
         let measurement = Measurement {

@@ -195,6 +195,7 @@ impl Hub {
             .merge(pages::router())
             .merge(lab::router())
             .layer(axum::middleware::from_fn_with_state(state.clone(), pages::gate))
+            .merge(kernel::bare())
             .with_state(state.clone());
         drop(tasks.spawn(TaskKind::Expendable, "hub", async move {
             axum::serve(listener, router).await.unwrap();

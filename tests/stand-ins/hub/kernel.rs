@@ -7,10 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Path, Request, State as Shared};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use futures_lite::StreamExt;
 use futures_util::SinkExt;
 use hyper::upgrade::Upgraded;
@@ -62,6 +64,25 @@ pub(super) fn open(state: Arc<State>, user: String, mut request: Request) -> Res
         }),
     );
     answer.body(Body::empty()).unwrap().into_response()
+}
+
+/// Kernels without a lab around them, `/bare/{name}`, and how much code all kernels have got so far, `/bare`: for
+/// measurements.
+pub(super) fn bare() -> Router<Arc<State>> {
+    Router::new()
+        .route(
+            "/bare",
+            get(async |Shared(state): Shared<Arc<State>>| state.lock().code.len().to_string()),
+        )
+        .route(
+            "/bare/{name}",
+            get(
+                async |Shared(state): Shared<Arc<State>>, Path(name): Path<String>, request: Request| {
+                    state.lock().labs.entry(name.clone()).or_default();
+                    open(state, name, request)
+                },
+            ),
+        )
 }
 
 struct Kernel {
