@@ -32,6 +32,9 @@ pub trait Wire: Serialize + DeserializeOwned {
     /// For example `fleet.report.v1`.
     const KIND: &'static str;
 
+    /// Returns the version of its form that it was written in: at most [`SCHEMA`] in what [`Wire::decode`] returns.
+    fn schema(&self) -> u16;
+
     /// Returns the JSON form.
     ///
     /// # Panics
@@ -53,13 +56,16 @@ pub trait Wire: Serialize + DeserializeOwned {
                 ours: Self::KIND,
             });
         }
+        let read: Result<Self, _> = serde_json::from_slice(payload);
+        let schema = match &read {
+            Ok(message) => message.schema(),
+            Err(_) => serde_json::from_slice(payload).map_or(SCHEMA, |SchemaOnly { schema }| schema),
+        };
         // First, because a newer schema may well parse, and mean something else.
-        if let Ok(SchemaOnly { schema }) = serde_json::from_slice(payload)
-            && schema > SCHEMA
-        {
+        if schema > SCHEMA {
             return Err(WireError::Schema { theirs: schema });
         }
-        serde_json::from_slice(payload).map_err(|error| WireError::malformed(Self::KIND, &error))
+        read.map_err(|error| WireError::malformed(Self::KIND, &error))
     }
 }
 
@@ -119,6 +125,10 @@ macro_rules! wire {
     ($type:ty, $kind:literal) => {
         impl Wire for $type {
             const KIND: &'static str = $kind;
+
+            fn schema(&self) -> u16 {
+                self.schema
+            }
         }
     };
 }
