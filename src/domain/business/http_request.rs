@@ -83,6 +83,14 @@ pub struct HttpRequest {
     pub expect: Expectation,
 }
 
+impl HttpRequest {
+    /// Returns whether its URL or a header may be another one each time that a monkey sends it, or whether it has a body, which may.
+    pub fn varies(&self) -> bool {
+        let texts = self.headers.iter().chain(&self.query).map(|(_, text)| text);
+        self.body.is_some() || self.url.varies() || texts.into_iter().any(Template::varies)
+    }
+}
+
 /// Returns whether a text can be the name of a header.
 pub(super) fn header_name(name: &str) -> bool {
     let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);

@@ -138,6 +138,12 @@ impl Template {
         !self.parts.iter().any(|part| matches!(part, Part::Variable(_)))
     }
 
+    /// Returns whether it may become another text in each request of one monkey.
+    pub fn varies(&self) -> bool {
+        let varies = |part: &Part| matches!(part, Part::Variable(Variable::Iteration | Variable::Uuid));
+        self.parts.iter().any(varies)
+    }
+
     /// Reads a template of at most `max` characters.
     pub(super) fn read(input: &Input<'_>, max: usize) -> Option<Parsed<Self>> {
         let text = input.text(0, max)?;

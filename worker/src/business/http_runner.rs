@@ -14,7 +14,7 @@ use reqwest::Client;
 use reqwest::cookie::Jar;
 use secrecy::ExposeSecret;
 
-use self::exchange::{Exchange, RequestError};
+use self::exchange::{Exchange, Prepared, RequestError};
 use super::{Business, IterationError, Phase};
 use crate::client::http;
 use crate::monkey::{Event, Field, Monkey};
@@ -35,6 +35,8 @@ struct Clients {
     following: Client,
     /// For requests that expect a redirect as their answer.
     staying: Option<Client>,
+    /// The requests that are the same each time, once they were sent: to fill one in costs as much as the rest of what we do about it.
+    prepared: Vec<Option<Arc<Prepared>>>,
 }
 
 impl HttpRunner {
@@ -57,6 +59,7 @@ impl HttpRunner {
             } else {
                 None
             },
+            prepared: vec![None; self.options.requests.len()],
         })
     }
 
@@ -64,7 +67,7 @@ impl HttpRunner {
         let request = &self.options.requests[number];
         let clients = self
             .clients
-            .as_ref()
+            .as_mut()
             .ok_or_else(|| IterationError::retry("request", NotStarted))?;
         let client = match &clients.staying {
             Some(staying) if expects_redirect(request) => staying,
@@ -89,9 +92,18 @@ impl HttpRunner {
             },
         };
         monkey.enter(Phase::Request);
+        let prepared = if let Some(prepared) = &clients.prepared[number] {
+            prepared.clone()
+        } else {
+            let prepared = Arc::new(exchange.prepare().map_err(|error| failed(error, None))?);
+            if !request.varies() {
+                clients.prepared[number] = Some(prepared.clone());
+            }
+            prepared
+        };
         // Boxed, because a request needs more room than all the rest of a monkey, and only while it is under way.
         let begun = clock::now();
-        let answered = monkey.unless_stopped(Box::pin(exchange.run())).await?;
+        let answered = monkey.unless_stopped(Box::pin(exchange.run(&prepared))).await?;
         monkey.emit(match &answered {
             Ok(answer) => Act::HttpRequest {
                 duration: answer.duration.as_secs_f64(),

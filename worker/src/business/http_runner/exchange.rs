@@ -1,12 +1,14 @@
 //! One request and its answer.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use mobu_fleet::domain::business::{HttpRequest, RequestBody, TemplateValues};
 use mobu_fleet::link::BoxError;
 use mobu_fleet::runtime::clock;
-use reqwest::{Client, Method, Response};
+use reqwest::{Client, Method, Request, Response};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -27,11 +29,27 @@ pub(super) struct Exchange<'a> {
     pub(super) values: TemplateValues<'a>,
 }
 
+/// A request with everything filled in.
+pub(super) struct Prepared {
+    request: Request,
+    /// Where it is sent, as far as that may be shown.
+    shown: Arc<str>,
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the request, which carries the token.
+        f.debug_struct("Prepared")
+            .field("shown", &self.shown)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What came back.
 #[derive(Debug)]
 pub(super) struct Answer {
     /// Where it was sent, as far as that may be shown.
-    pub(super) url: String,
+    pub(super) url: Arc<str>,
     pub(super) status: u16,
     /// Size of the whole body in bytes.
     pub(super) size: u64,
@@ -88,23 +106,35 @@ impl RequestError {
 }
 
 impl Exchange<'_> {
-    /// Sends the request and reads the answer, within the request's time-out.
-    pub(super) async fn run(&self) -> Result<Answer, RequestError> {
+    /// Fills in everything.
+    pub(super) fn prepare(&self) -> Result<Prepared, RequestError> {
         let url = self.url()?;
         let shown = without_token(&shown_url(&url), self.token);
         let error = |failure, source| self.error(&shown, failure, source);
         let headers = self.headers().map_err(|(failure, source)| error(failure, source))?;
         let method = Method::from_bytes(self.request.method.as_str().as_bytes())
             .map_err(|source| error(Failure::Unsendable("its method is none"), Some(source.into())))?;
-        let mut builder = self.client.request(method, url).headers(headers);
-        match &self.request.body {
-            None => {}
-            Some(RequestBody::Text(text)) => builder = builder.body(text.render(&self.values).into_owned()),
-            Some(RequestBody::Json(json)) => builder = builder.body(json.render(&self.values).to_string()),
-        }
+        let mut request = Request::new(method, url);
+        *request.headers_mut() = headers;
+        *request.body_mut() = match &self.request.body {
+            None => None,
+            Some(RequestBody::Text(text)) => Some(text.render(&self.values).into_owned().into()),
+            Some(RequestBody::Json(json)) => Some(json.render(&self.values).to_string().into()),
+        };
+        Ok(Prepared {
+            request,
+            shown: shown.into(),
+        })
+    }
+
+    /// Sends the request and reads the answer, within the request's time-out.
+    pub(super) async fn run(&self, prepared: &Prepared) -> Result<Answer, RequestError> {
+        let shown = &prepared.shown;
+        let error = |failure, source| self.error(shown, failure, source);
+        let request = prepared.request.try_clone().expect("its body is no stream");
         let begun = clock::now();
         let limit = self.request.timeout.to_std();
-        let answered = tokio::time::timeout(limit, async { read(builder.send().await?).await }).await;
+        let answered = tokio::time::timeout(limit, async { read(self.client.execute(request).await?).await }).await;
         let answered = answered
             .map_err(|_| error(Failure::TimedOut(limit), None))?
             .map_err(|source| error(failure_of(&source), Some(source.without_url().into())))?;
