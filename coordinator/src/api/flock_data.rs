@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures_lite::future;
 use mobu_fleet::domain::flock::FlockConfig;
 use mobu_fleet::domain::ids::{FlockName, InstanceId};
 use mobu_fleet::domain::messages::{AnswerBody, Ask, Failures};
@@ -13,6 +14,7 @@ use serde_json::Value;
 use super::Api;
 use super::error::ApiError;
 use super::snapshot::{self, ReplicaBrief};
+use crate::fleet::gather::Gathered;
 use crate::fleet::handle::From as Asked;
 use crate::fleet::state::Status;
 
@@ -36,12 +38,20 @@ pub(super) struct FlockData {
     missing: BTreeSet<InstanceId>,
 }
 
-/// Asks every replica and puts the answers together.
-pub(super) async fn flock_data(api: &Api, status: &Status, config: FlockConfig) -> Result<FlockData, ApiError> {
-    let ask = Ask::Flock {
-        flock: config.name.clone(),
-    };
-    let (answers, missing) = gather(api, status, ask).await?;
+/// Returns what is known now, and what every replica says of a flock's monkeys; nothing if there is no such flock.
+///
+/// Both are asked for at once: to ask for one after the other costs a caller a way to the coordinator's loop and back.
+pub(super) async fn survey(api: &Api, flock: FlockName) -> Result<(Box<Status>, Gathered), ApiError> {
+    let asked = api
+        .fleet
+        .gather(Ask::Flock { flock }, Asked::All, api.config.gather_timeout);
+    let (status, gathered) = future::zip(api.fleet.status(), asked).await;
+    Ok((status?, gathered?))
+}
+
+/// Puts the answers of all replicas together.
+pub(super) fn flock_data(api: &Api, status: &Status, config: &FlockConfig, gathered: Gathered) -> FlockData {
+    let (answers, missing) = answers(status, gathered);
     let mut monkeys = Vec::new();
     for (id, bodies) in answers {
         for body in bodies {
@@ -51,7 +61,7 @@ pub(super) async fn flock_data(api: &Api, status: &Status, config: FlockConfig) 
             monkeys.extend(part.into_iter().map(|monkey| placed(api, monkey, &id)));
         }
     }
-    Ok(FlockData {
+    FlockData {
         name: config.name.clone(),
         replicas: snapshot::briefs(api, status, Some(&config.name)),
         failures: status
@@ -62,7 +72,7 @@ pub(super) async fn flock_data(api: &Api, status: &Status, config: FlockConfig) 
         config: config.shown(),
         monkeys,
         missing,
-    })
+    }
 }
 
 /// Says on which replica a monkey is, unless there is only one.
@@ -77,6 +87,10 @@ pub(super) type Answers = Vec<(InstanceId, Vec<AnswerBody>)>;
 /// Asks every replica; returns the answers, and the replicas that none came from.
 pub(super) async fn gather(api: &Api, status: &Status, ask: Ask) -> Result<(Answers, BTreeSet<InstanceId>), ApiError> {
     let gathered = api.fleet.gather(ask, Asked::All, api.config.gather_timeout).await?;
+    Ok(answers(status, gathered))
+}
+
+fn answers(status: &Status, gathered: Gathered) -> (Answers, BTreeSet<InstanceId>) {
     let mut missing = snapshot::unheard(status);
     missing.extend(gathered.missing);
     let mut answers = Answers::new();
@@ -90,5 +104,5 @@ pub(super) async fn gather(api: &Api, status: &Status, ask: Ask) -> Result<(Answ
         }
     }
     answers.sort_by(|(one, _), (other, _)| snapshot::rank(one).cmp(&snapshot::rank(other)));
-    Ok((answers, missing))
+    (answers, missing)
 }

@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use super::auth::{Caller, caller};
 use super::body::{Mistakes, query};
 use super::error::{ApiError, internal};
-use super::flock_data::{FlockData, flock_data};
+use super::flock_data::{FlockData, flock_data, survey};
 use super::forwarded::absolute;
 use super::wishes::{self, Incomplete, is_incomplete, mark, wish};
 use super::{Api, json, snapshot};
@@ -122,8 +122,8 @@ async fn started(api: &Api, parts: &Parts, config: FlockConfig, outcome: &Outcom
         return Ok(internal());
     }
     let path = format!("{}/flocks/{}", api.prefix, config.name);
-    let status = api.fleet.status().await?;
-    let flock = flock_data(api, &status, config).await?;
+    let (status, gathered) = survey(api, config.name.clone()).await?;
+    let flock = flock_data(api, &status, &config, gathered);
     if is_incomplete(outcome) {
         let incomplete = Incomplete::new(outcome);
         return Ok(json::pretty(
@@ -170,9 +170,15 @@ async fn planned(api: &Api, config: &FlockConfig, outcome: Outcome) -> Result<Re
     (status = 404, description = "Unknown flock", body = ref("#/components/schemas/Error"), content_type = "application/json"),
 ))]
 pub(super) async fn get(_: Caller, State(api): State<Api>, Names(flock): Names<String>) -> Result<Response, ApiError> {
-    let status = snapshot::known(&api).await?;
-    let config = snapshot::flock(&status, &flock)?.config.clone();
-    let flock = flock_data(&api, &status, config).await?;
+    // What is no name of a flock names no flock, but whether any is known comes first.
+    let Ok(name) = flock.parse() else {
+        snapshot::known(&api).await?;
+        return Err(ApiError::flock_not_found(&flock));
+    };
+    let (status, gathered) = survey(&api, name).await?;
+    snapshot::check(&status)?;
+    let config = &snapshot::flock(&status, &flock)?.config;
+    let flock = flock_data(&api, &status, config, gathered);
     Ok(json::pretty(StatusCode::OK, &flock))
 }
 

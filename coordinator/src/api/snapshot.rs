@@ -16,8 +16,14 @@ use crate::fleet::state::Status;
 /// Returns what is known now; an error if no desired state is known at all, which is not the same as an empty one.
 pub(super) async fn known(api: &Api) -> Result<Box<Status>, ApiError> {
     let status = api.fleet.status().await?;
+    check(&status)?;
+    Ok(status)
+}
+
+/// Returns an error if no desired state is known at all.
+pub(super) fn check(status: &Status) -> Result<(), ApiError> {
     if status.standing.is_some() {
-        return Ok(status);
+        return Ok(());
     }
     let why = match &status.trouble {
         Some(trouble) => format!("no desired state is known yet: {trouble}"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mobu_fleet::domain::ids::Owner;
 use mobu_fleet::domain::messages::{
-    Announcement, Answer, CoordinatorReport, LogEntry, Query, ReadEntry, Report, SCHEMA, Wire as _,
+    Announcement, Answer, Ask, CoordinatorReport, LogEntry, Query, ReadEntry, Report, SCHEMA, Wire as _,
 };
 use mobu_fleet::domain::request::RequestError;
 use mobu_fleet::link::oddities::Oddities;
@@ -22,7 +22,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, info, warn};
 
 use super::change::{Asker, ChangeError, Outcome};
-use super::gather::Gathers;
+use super::gather::{Gathered, Gathers};
 use super::handle::{CALLS, Call, Fleet, chosen};
 use super::requests;
 use super::state::{Effect, FleetRules, FleetState, Shape};
@@ -348,6 +348,13 @@ impl Actor {
                 timeout,
                 done,
             } => {
+                if let Ask::Flock { flock } = &ask
+                    && !self.state.shall_run(flock)
+                {
+                    // Nobody has any of its monkeys. Whoever asked may be gone; that is their right.
+                    drop(done.send(Gathered::default()));
+                    return Vec::new();
+                }
                 let correlation_id = format!("{:016x}", self.random.u64(..));
                 let one = match &from {
                     super::handle::From::One(id) => Some(id.clone()),

@@ -127,6 +127,8 @@ pub struct FleetState {
     writing: Option<(Waiting, Change)>,
     applying: Vec<Applying>,
     announced: Option<Instant>,
+    /// Whether something was accepted since.
+    is_unannounced: bool,
     presented: Option<Instant>,
     /// Since when replicas are waited for so that users can be dealt out anew.
     taking: Option<Instant>,
@@ -233,6 +235,7 @@ impl FleetState {
             writing: None,
             applying: Vec::new(),
             announced: None,
+            is_unannounced: false,
             presented: None,
             taking: None,
             is_draining: false,
@@ -252,6 +255,7 @@ impl FleetState {
         self.reign = Some(reign);
         self.began = now;
         self.announced = None;
+        self.is_unannounced = false;
         self.presented = None;
         self.taking = None;
     }
@@ -455,7 +459,7 @@ impl FleetState {
         effects.extend(self.deal(now));
         effects.extend(self.settle_applied(now));
         effects.extend(self.present(now));
-        effects.extend(self.announce(now, false));
+        effects.extend(self.announce(now, self.is_unannounced));
         effects
     }
 
@@ -570,6 +574,11 @@ impl FleetState {
         history.iter().cloned().collect()
     }
 
+    /// Returns whether a flock is known that shall run.
+    pub fn shall_run(&self, flock: &FlockName) -> bool {
+        self.known().is_some_and(|known| known.state.flocks.contains_key(flock))
+    }
+
     fn known(&self) -> Option<Known> {
         self.reign
             .as_ref()
@@ -619,7 +628,9 @@ impl FleetState {
                     effects.extend(self.autostart(now));
                 }
                 ReignEffect::Committed => {
-                    effects.extend(self.announce(now, true));
+                    // Every replica reads the log, so this is for those whose reader is stuck. They can wait for the next tick, and
+                    // those that are not need not look at it while somebody waits for them.
+                    self.is_unannounced = true;
                     if let Some((waiting, change)) = self.writing.take() {
                         effects.extend(self.committed(waiting, change, now));
                     }
@@ -964,6 +975,7 @@ impl FleetState {
             return Vec::new();
         };
         self.announced = Some(now);
+        self.is_unannounced = false;
         vec![Effect::Announce(Announcement {
             schema: SCHEMA,
             owner: reign.owner().clone(),

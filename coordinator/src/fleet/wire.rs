@@ -1,5 +1,7 @@
 //! The coordinator's sessions with the broker: two connections that live and die together.
 
+use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use mobu_fleet::link::{
@@ -35,6 +37,24 @@ pub(super) struct Wire {
     requests: Option<Inbox<RequestDelivery>>,
     log_health: watch::Receiver<SessionHealth>,
     side_health: watch::Receiver<SessionHealth>,
+    /// Kept from one arrival to the next: to begin waiting anew for each costs more than the wait.
+    log_ended: Ended,
+    side_ended: Ended,
+}
+
+/// Waits for the end of a session; says why it came.
+struct Ended(Pin<Box<dyn Future<Output = String> + Send>>);
+
+impl Ended {
+    fn of(health: &watch::Receiver<SessionHealth>) -> Self {
+        Self(Box::pin(ended(health.clone())))
+    }
+}
+
+impl fmt::Debug for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ended").finish_non_exhaustive()
+    }
 }
 
 impl Wire {
@@ -56,6 +76,8 @@ impl Wire {
             broadcasts,
             replies,
             requests: None,
+            log_ended: Ended::of(&log_health),
+            side_ended: Ended::of(&side_health),
             log_health,
             side_health,
         })
@@ -71,7 +93,7 @@ impl Wire {
         self.requests = None;
     }
 
-    /// Waits for the next thing that arrives. What comes from the log goes before all else.
+    /// Waits for the next thing that arrives. What comes from the log goes before all else. The end is the last thing.
     ///
     /// # Cancel safety
     ///
@@ -87,8 +109,8 @@ impl Wire {
         let of_side = |reason: String| Arrival::Ended(format!("the connection of the reports: {reason}"));
         tokio::select! {
             biased;
-            reason = ended(self.log_health.clone()) => of_log(reason),
-            reason = ended(self.side_health.clone()) => of_side(reason),
+            reason = &mut self.log_ended.0 => of_log(reason),
+            reason = &mut self.side_ended.0 => of_side(reason),
             entry = self.entries.recv() => entry.map_or_else(|| stream_ended("the state log"), Arrival::Entry),
             reply = self.replies.recv() => reply.map_or_else(|| stream_ended("answers"), Arrival::Reply),
             message = self.broadcasts.recv() => message.map_or_else(|| stream_ended("broadcasts"), Arrival::Broadcast),
