@@ -168,7 +168,7 @@ impl Replica {
                     Next::Event(ReplicaEvent::Drain)
                 }
                 Some(name) = self.flocks_ended.recv() => Next::Event(ReplicaEvent::FlockEnded(name)),
-                () = tokio::time::sleep_until(self.next_report), if self.session.is_some() => Next::Report,
+                () = due(self.next_report), if self.session.is_some() => Next::Report,
                 () = self.changed.notified() => Next::Changed,
                 () = until(self.next_events) => Next::Events,
                 () = surroundings.outlet.filled(), if self.next_events.is_none() => Next::EventsWait,
@@ -505,6 +505,14 @@ impl Replica {
             }
             is_new
         });
+    }
+}
+
+/// Waits for a moment. One that has come is not waited for: the timer's next tick may be a millisecond away, and somebody waits for
+/// the report.
+async fn due(moment: Instant) {
+    if moment > clock::now() {
+        tokio::time::sleep_until(moment).await;
     }
 }
 
