@@ -57,7 +57,7 @@ impl Escapes {
             (Place::Escape, b']' | b'P' | b'X' | b'^' | b'_') => Place::String,
             // What selects a set of characters has more bytes than one.
             (Place::Escape, b' '..=b'/') => Place::Escape,
-            (Place::Escape, _) => Place::Text,
+            (Place::Escape, _) | (Place::StringEnds, b'\\') | (Place::String, BELL) => Place::Text,
             (Place::Control, b'@'..=b'~') => {
                 if byte == b'm' && with_colours && self.sequence.len() < LONGEST {
                     shown.extend_from_slice(b"\x1b[");
@@ -72,7 +72,6 @@ impl Escapes {
                 }
                 Place::Control
             }
-            (Place::StringEnds, b'\\') | (Place::String, BELL) => Place::Text,
             (Place::String | Place::StringEnds, ESCAPE) => Place::StringEnds,
             (Place::String | Place::StringEnds, _) => Place::String,
         }
