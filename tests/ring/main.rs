@@ -3,6 +3,7 @@
 //! Modules are named as the service that their tests need (`fleet_tests::service::Kind`): by that name the runner leaves out, and
 //! says that it does, what cannot be had on a machine. Where a test talks to a stand-in, it says so.
 
+mod certificates;
 mod dachs;
 mod giftless;
 mod jupyterhub;

@@ -35,10 +35,20 @@ pub(crate) struct Counts {
 impl Ring {
     /// Starts a fleet on a platform. `options` is more of its configuration, as YAML.
     pub(crate) async fn start(platform: Platform, options: &str) -> Result<Self> {
+        Self::start_with(platform, options, &[]).await
+    }
+
+    /// Starts one whose processes see these variables too.
+    pub(crate) async fn start_with(
+        platform: Platform,
+        options: &str,
+        variables: &[(&'static str, String)],
+    ) -> Result<Self> {
         let mut fleet = ProcessFleet::prepare(shared_broker(), unique_fleet(), 1, options)?;
         let temporary = fleet.folder.path().join("tmp");
         std::fs::create_dir(&temporary)?;
         fleet.variables = platform.variables();
+        fleet.variables.extend_from_slice(variables);
         fleet.variables.push(("TMPDIR", temporary.display().to_string()));
         fleet.start_coordinator(0).await?;
         fleet.start_worker(0)?;
