@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 
+use mobu_fleet::domain::duration::HumanDuration;
 use mobu_fleet::link::LinkError;
 use serde_json::Value;
 
@@ -192,9 +193,17 @@ fn problem(item: &Value) -> Problem {
             .and_then(Value::as_array)
             .map(|loc| place(loc))
             .unwrap_or_default(),
-        message: printable(message),
+        message: with_hint(printable(message)),
         kind: item.get("type").and_then(Value::as_str).unwrap_or_default().to_owned(),
     }
+}
+
+/// Says how durations are written to whoever has written something else: mobu's words do not.
+fn with_hint(message: String) -> String {
+    if message.ends_with("as a time duration") {
+        return format!("{message} (for example: {})", HumanDuration::EXAMPLES);
+    }
+    message
 }
 
 /// Writes a place as one would in a spec file; the part of the request is named only where it is not the body.
@@ -289,7 +298,7 @@ mod tests {
             {"type":"value_error","loc":["body"],"msg":"Value error, both users and user_spec provided","input":{}},
             {"type":"missing","loc":["header","x-auth-request-user"],"msg":"Field required","input":null}]}"#), @r"
         the fleet answered 422 Unprocessable Entity
-          business.EmptyLoop.options.idle_time: Value error, Could not parse '5 parsecs' as a time duration
+          business.EmptyLoop.options.idle_time: Value error, Could not parse '5 parsecs' as a time duration (for example: 90, 45s, 1m30s or 2 hours)
           users[0].username: String should match pattern '^bot-mobu'
           body: Value error, both users and user_spec provided
           header.x-auth-request-user: Field required

@@ -7,6 +7,7 @@ mod http_runner;
 mod image;
 mod notebooks;
 mod nublado;
+mod oddities;
 mod plain;
 mod repository;
 mod tap;

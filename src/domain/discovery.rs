@@ -64,6 +64,12 @@ impl Discovery {
         Input::read(value, loc, Self::from_input).map(|parsed| parsed.value)
     }
 
+    /// Reads a block of the configuration, in which a key that is none is a mistake: it was written by hand.
+    pub(crate) fn from_block(input: &Input<'_>) -> Option<Parsed<Self>> {
+        ROOT.check(input);
+        Self::from_input(input)
+    }
+
     /// Returns the base of Gafaelfawr's API, without a slash at its end.
     ///
     /// # Errors
@@ -173,6 +179,73 @@ impl FromInput for Service {
         let versions = versions.unwrap_or_default().into_iter();
         let versions = versions.filter_map(|(name, url)| Some((name, url?))).collect();
         Some(Parsed::new(Self { url, versions }, echo))
+    }
+}
+
+/// What an object of a static block may hold: its keys, and what is below those that are looked at.
+struct Shape {
+    keys: &'static [&'static str],
+    below: fn(&Input<'_>, &str),
+}
+
+/// Keys that Repertoire has, whether or not somebody here looks at them: a static block may be an answer of it.
+const ROOT: Shape = Shape {
+    keys: &[
+        "applications",
+        "datasets",
+        "environment_name",
+        "influxdb_databases",
+        "services",
+    ],
+    below: |input, key| match key {
+        "datasets" => DATASET.check_each(input),
+        "services" => SERVICES.check(input),
+        _ => {}
+    },
+};
+const SERVICES: Shape = Shape {
+    keys: &["internal", "ui"],
+    below: |input, _| SERVICE.check_each(input),
+};
+const DATASET: Shape = Shape {
+    keys: &["butler_config", "description", "docs_url", "services"],
+    below: |input, key| {
+        if key == "services" {
+            SERVICE.check_each(input);
+        }
+    },
+};
+const SERVICE: Shape = Shape {
+    keys: &["openapi", "url", "versions"],
+    below: |input, key| {
+        if key == "versions" {
+            VERSION.check_each(input);
+        }
+    },
+};
+const VERSION: Shape = Shape {
+    keys: &["ivoa_standard_id", "url"],
+    below: |_, _| {},
+};
+
+impl Shape {
+    /// Reports every key that is none; what is no object was reported by whoever read it.
+    fn check(&self, input: &Input<'_>) {
+        for (key, value) in input.value().as_object().into_iter().flatten() {
+            let input = input.at_key(key, value);
+            if self.keys.contains(&key.as_str()) {
+                (self.below)(&input, key);
+            } else {
+                let known = self.keys.join("`, `");
+                input.value_error::<()>(format_args!("there is no such key here: known are `{known}`"));
+            }
+        }
+    }
+
+    fn check_each(&self, input: &Input<'_>) {
+        for (key, value) in input.value().as_object().into_iter().flatten() {
+            self.check(&input.at_key(key, value));
+        }
     }
 }
 

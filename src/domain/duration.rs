@@ -52,6 +52,9 @@ static HUMAN: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 impl HumanDuration {
+    /// How durations may be written, for whoever has written something else.
+    pub const EXAMPLES: &str = "90, 45s, 1m30s or 2 hours";
+
     /// No time at all.
     pub const ZERO: Self = Self { micros: 0 };
 

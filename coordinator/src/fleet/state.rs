@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mobu_fleet::domain::business::BusinessConfig;
 use mobu_fleet::domain::desired::{Change, Command, DesiredFlock, DesiredState};
 use mobu_fleet::domain::flock::FlockConfig;
 use mobu_fleet::domain::fold::{Known, PastChange};
@@ -848,6 +849,7 @@ impl FleetState {
             change_kind(&change),
             waiting.wish.by
         );
+        remark(&change, &held.state);
         let Waiting { wish, asker } = waiting;
         match asker {
             // The request is settled as soon as it is durable; whoever waits is told a second time.
@@ -1039,5 +1041,20 @@ fn change_kind(change: &Change) -> &'static str {
         Change::Begin => "begin",
         Change::Takeover => "takeover",
         Change::Recover => "recover",
+    }
+}
+
+/// Says of the flocks that start which of their options do what nobody means: once for the whole fleet.
+fn remark(change: &Change, state: &DesiredState) {
+    let started = match change {
+        Change::Start { flock } => std::slice::from_ref(flock),
+        Change::Autostart { started, .. } => started.as_slice(),
+        _ => &[],
+    };
+    for name in started {
+        let business = state.flocks.get(name).map(|flock| &flock.config.business);
+        for oddity in business.map(BusinessConfig::oddities).unwrap_or_default() {
+            warn!(flock.name = %name, "flock `{name}`: {oddity}");
+        }
     }
 }

@@ -258,7 +258,7 @@ pub(super) const KEYS: &[Key] = &[
         "object as Repertoire answers it",
         "none",
         "{services: {internal: {gafaelfawr: {versions: {v1: {url: \"https://data.example.com/auth/api/v1\"}}}}}}",
-        "The URLs of services, for places without Repertoire. Goes before `repertoireBaseUrl`. Keys that are not known are passed over.",
+        "The URLs of services, for places without Repertoire. Goes before `repertoireBaseUrl`. A key that Repertoire does not have is a mistake. See [Static discovery](#static-discovery).",
     ),
     Key::new(
         "querySetDir",

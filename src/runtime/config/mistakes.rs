@@ -5,10 +5,14 @@ use std::fmt;
 use serde_json::Value;
 
 use super::keys::{self, Key};
+use crate::domain::duration::HumanDuration;
 use crate::domain::validation::{Loc, ValidationItem};
 
 /// Longest value, in characters, that a mistake repeats.
 const MAX_SHOWN: usize = 60;
+
+/// How mobu's complaint about a duration ends, which says nothing of what would be one.
+const DURATION: &str = "as a time duration";
 
 /// One mistake: where it is, what is wrong, what would be right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +63,11 @@ impl Mistake {
             None => {
                 let top = &path[..path.find(['.', '[']).unwrap_or(path.len())];
                 let source = keys::at(top).map_or_else(|| top.to_owned(), place);
-                Self::new(format!("{source}{}", &path[top.len()..]), problem)
+                let mistake = Self::new(format!("{source}{}", &path[top.len()..]), problem);
+                if problem.ends_with(DURATION) {
+                    return mistake.with_example(HumanDuration::EXAMPLES);
+                }
+                mistake
             }
         }
     }

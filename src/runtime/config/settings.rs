@@ -108,7 +108,7 @@ impl Settings {
             gafaelfawr_token: fields.nullable_by("gafaelfawrToken", secret),
             gafaelfawr_timeout: fields.nullable_by("gafaelfawrTimeout", timeout),
             repertoire_base_url: fields.nullable_by("repertoireBaseUrl", http_url),
-            discovery: fields.nullable("discovery"),
+            discovery: fields.nullable_by("discovery", Discovery::from_block),
             query_set_dir: fields.nullable_by("querySetDir", path),
             autostart: fields.nullable_by("autostart", autostart),
             log_level: fields.nullable("logLevel"),

@@ -544,6 +544,63 @@ fn examples_of_the_list_are_right() {
 }
 
 #[test]
+fn a_mistyped_key_of_the_static_discovery_is_refused_with_its_place() {
+    let file = "discovery: {environment_name: x, servces: {}, services: {internl: {}, ui: {nublado: {ulr: 'https://x.test/nb'}}}, \
+                datasets: {dp02: {docs_url: 'https://x.test', services: {tap: {url: 'https://x.test/tap', versions: {v1: {uri: a}}}}}}}";
+    assert_snapshot!(refusal(Role::Local, file, &[]), @r"
+    discovery.servces: there is no such key here: known are `applications`, `datasets`, `environment_name`, `influxdb_databases`, `services`
+    discovery.services.internl: there is no such key here: known are `internal`, `ui`
+    discovery.services.ui.nublado.ulr: there is no such key here: known are `openapi`, `url`, `versions`
+    discovery.datasets.dp02.services.tap.versions.v1.uri: there is no such key here: known are `ivoa_standard_id`, `url`
+    ");
+}
+
+#[test]
+fn the_example_of_all_businesses_loads() {
+    for role in [Role::Local, Role::Coordinator, Role::Worker] {
+        let environment = [
+            ("MOBU_GAFAELFAWR_TOKEN", "gt-key.secret"),
+            ("MOBU_AMQP_URL", "amqp://mobu:password@rabbitmq:5672/mobu"),
+        ];
+        let environment = if role == Role::Local {
+            &environment[..1]
+        } else {
+            &environment[..]
+        };
+        let loaded = load(role, include_str!("../../../examples/businesses.yaml"), environment).unwrap();
+        assert_eq!(loaded.warnings, [""; 0]);
+        let flocks = loaded.config.autostart.unwrap();
+        let kinds: std::collections::BTreeSet<_> = flocks.iter().map(|flock| flock.business.kind().as_str()).collect();
+        assert_eq!(kinds.len(), flocks.len(), "one example of each");
+        let missing = crate::domain::business::BusinessKind::ALL
+            .iter()
+            .filter(|(name, _)| !kinds.contains(name));
+        let missing: Vec<_> = missing.map(|(name, _)| *name).collect();
+        assert_eq!(missing, ["EmptyLoop", "HTTPRunner"], "those are in examples/local.yaml");
+        for flock in &flocks {
+            assert_eq!(flock.business.oddities(), [""; 0]);
+        }
+        let Some(super::ServiceDiscovery::Static(discovery)) = loaded.config.discovery else {
+            panic!("it lists its services");
+        };
+        assert!(discovery.gafaelfawr().is_ok() && discovery.nublado().is_ok() && discovery.muster().is_ok());
+        assert!(discovery.tap("dp02").is_ok() && discovery.sia("dp02").is_ok());
+    }
+}
+
+#[test]
+fn the_guide_to_businesses_has_the_example_as_it_is() {
+    let (guide, example) = (
+        include_str!("../../../docs/businesses.md"),
+        include_str!("../../../examples/businesses.yaml"),
+    );
+    assert!(
+        guide.contains(example),
+        "docs/businesses.md quotes another examples/businesses.yaml"
+    );
+}
+
+#[test]
 fn the_example_for_a_local_fleet_loads() {
     let flags = Flags {
         replica_count: Some("3".into()),
