@@ -91,23 +91,19 @@ pub fn shown_repo_url(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
     };
+    let (written, rest) = split_user_info(rest);
     let (place, query) = rest
         .split_once('?')
         .map_or((rest, None), |(place, query)| (place, Some(query)));
-    let end = place.find(['/', '#']).unwrap_or(place.len());
-    let (authority, path) = place.split_at(end);
     let mut shown = format!("{scheme}://");
-    if let Some((written, host)) = authority.rsplit_once('@') {
+    if let Some(written) = written {
         match written.split_once(':') {
             _ if scheme.to_ascii_lowercase().starts_with("http") => shown.push_str("***@"),
             Some((user, _)) => shown.extend([user, ":***@"]),
             None => shown.extend([written, "@"]),
         }
-        shown.push_str(host);
-    } else {
-        shown.push_str(authority);
     }
-    shown.push_str(path);
+    shown.push_str(place);
     if let Some(query) = query {
         let pairs = query.split('&').map(|pair| match pair.split_once('=') {
             Some((key, _)) => format!("{key}=***"),
@@ -117,6 +113,21 @@ pub fn shown_repo_url(url: &str) -> String {
         shown.push_str(&pairs.collect::<Vec<_>>().join("&"));
     }
     shown
+}
+
+/// Splits what follows `://` in a URL into user and password, if they are there, and the rest, which begins with the host.
+///
+/// A `/`, `?` or `#` that somebody forgot to encode in a password ends the authority too early (RFC 3986, 3.2): what then follows the
+/// `:` is no port, and all up to the last `@` is taken for the password.
+pub fn split_user_info(rest: &str) -> (Option<&str>, &str) {
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let after_colon = authority.rsplit_once(':').map(|(_, after)| after);
+    let at = match authority.rfind('@') {
+        None if !authority.starts_with('[') && after_colon.is_some_and(|after| !is_port(after)) => rest.rfind('@'),
+        at => at,
+    };
+    at.map_or((None, rest), |at| (Some(&rest[..at]), &rest[at + 1..]))
 }
 
 impl Default for NotebookOptions {

@@ -575,6 +575,9 @@ prop_compose! {
 fn what_opens_a_repository_is_kept_and_not_shown() {
     for (given, shown) in [
         ("https://me:p@ss@git.test/a.git", "https://***@git.test/a.git"),
+        ("https://me:p/a?s#s@git.test/a.git", "https://***@git.test/a.git"),
+        ("https://git.test:8443/a@b.git", "https://git.test:8443/a@b.git"),
+        ("https://[::1]/a@b.git", "https://[::1]/a@b.git"),
         (
             "HTTPS://ghp_0123@git.test/a?key=abc&flag",
             "HTTPS://***@git.test/a?key=***&flag",

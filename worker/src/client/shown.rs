@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use mobu_fleet::domain::business::split_user_info;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -156,8 +157,8 @@ impl UrlSecrets {
             return Self::default();
         };
         let mut secrets = Vec::new();
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        if let Some((written, _)) = authority.rsplit_once('@') {
+        let (written, rest) = split_user_info(rest);
+        if let Some(written) = written {
             let (user, password) = written.split_once(':').unwrap_or((written, ""));
             secrets.push(format!("{written}@"));
             secrets.extend(spellings(password));
@@ -270,6 +271,9 @@ mod tests {
         assert_eq!(hidden, "fatal: https://git.test/a.git?key=*** *** *** `***`");
         let token = UrlSecrets::of("https://ghp_0123456789abcdef@git.test/a.git");
         assert_eq!(token.hide("ghp_0123456789abcdef"), "***");
+        let unencoded = "https://me:p/w@git.test/a.git";
+        let hidden = UrlSecrets::of(unencoded).hide(&format!("cannot reach '{unencoded}'"));
+        assert_eq!(hidden, "cannot reach 'https://git.test/a.git'");
         for plain in [
             "https://git.test/a.git",
             "git@git.test:a.git",
