@@ -341,6 +341,8 @@ async fn a_client_gets_all_answers_to_its_request_and_only_those() {
     let fleet = unique_fleet();
     let coordinator = session(&fleet).await;
     let client = AmqpClient::new(&config(shared_broker(), &fleet)).unwrap();
+    // As a coordinator does before it takes requests: a client makes no fleet's exchanges.
+    let _replies = coordinator.replies().await.unwrap();
     let mut requests = coordinator.requests().await.unwrap();
     let mut answers = client
         .request(message(r#"{"kind":"stop"}"#), Duration::from_secs(20))
