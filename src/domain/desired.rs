@@ -58,6 +58,23 @@ impl DesiredFlock {
         self.config.spread == Spread::AcrossReplicas && self.among != Some(replica_count)
     }
 
+    /// Returns whether a user of its list is another replica's with the list of `next`: a list is dealt out by position.
+    fn moves_users(&self, next: &Self, replica_count: u32) -> bool {
+        let (Some(ran), Some(next)) = (&self.config.users, &next.config.users) else {
+            return false;
+        };
+        let count = usize::try_from(replica_count.max(1)).unwrap_or(usize::MAX);
+        let places: BTreeMap<&str, usize> = ran
+            .iter()
+            .zip(0..)
+            .map(|(user, place)| (user.username.as_str(), place))
+            .collect();
+        next.iter().zip(0..).any(|(user, place): (_, usize)| {
+            let before = places.get(user.username.as_str());
+            before.is_some_and(|before| before % count != place % count)
+        })
+    }
+
     /// Takes the users from everybody; `before` is what the flock was until now.
     fn take_users(&mut self, before: &Self) {
         self.was_among = before.among.filter(|among| *among > 0).or(before.was_among);
@@ -291,8 +308,8 @@ impl DesiredState {
         digest(&serde_json::to_value(self).expect("a state serializes"))
     }
 
-    /// Deals out the flocks that this state's revision started. A flock that some replica may still run with other users waits
-    /// until nobody does: see [`Command::Deal`].
+    /// Deals out the flocks that this state's revision started. A flock of which some replica may still run users that another one shall
+    /// have waits until nobody does: see [`Command::Deal`].
     pub fn deal_started(&mut self, before: &Self, replica_count: u32) {
         let revision = self.revision;
         let started = self.flocks.iter_mut();
@@ -300,7 +317,9 @@ impl DesiredState {
             started.filter(|(_, flock)| flock.generation == revision && flock.is_dealt_otherwise(replica_count));
         for (name, flock) in started {
             match before.flocks.get(name) {
-                Some(ran) if ran.is_dealt_otherwise(replica_count) => flock.take_users(ran),
+                Some(ran) if ran.is_dealt_otherwise(replica_count) || ran.moves_users(flock, replica_count) => {
+                    flock.take_users(ran);
+                }
                 _ => flock.deal_users(replica_count),
             }
         }
@@ -499,6 +518,33 @@ mod tests {
         // Each time the flock starts anew, and no other does.
         assert_eq!(four.flocks[&name("dealt")].generation, four.revision);
         assert_eq!(four.flocks[&name("lambs")], two.flocks[&name("lambs")]);
+
+        // Also with a list in which somebody has another place.
+        let listed = |names: &[&str]| {
+            let users: Vec<_> = names
+                .iter()
+                .map(|name| json!({"username": format!("bot-mobu-{name}")}))
+                .collect();
+            FlockConfig::parse(&json!({
+                "name": "listed", "count": users.len(), "users": users, "scopes": [], "spread": "across_replicas",
+                "business": {"type": "EmptyLoop"},
+            }))
+            .unwrap()
+        };
+        let put = |before: &DesiredState, names: &[&str]| {
+            let mut state = after(before, &start(listed(names)));
+            state.deal_started(before, 2);
+            state
+        };
+        let place = |state: &DesiredState| state.flocks[&name("listed")].among;
+        let first = put(&two, &["a", "b", "c"]);
+        assert_eq!(place(&first), Some(2));
+        assert_eq!(
+            place(&put(&first, &["c", "b", "a", "d"])),
+            Some(2),
+            "each stays where it was"
+        );
+        assert_eq!(place(&put(&first, &["b", "c"])), Some(0));
 
         // One that is started meanwhile waits like the others.
         assert_eq!(among(&start_for(&two, 4)), Some(0));

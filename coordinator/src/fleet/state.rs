@@ -29,7 +29,8 @@ const MOST_WISHES: usize = 1024;
 /// How many callers may wait until a change is applied; further ones are answered at once as far as things are.
 const MOST_WAITERS: usize = 4096;
 
-/// How long to wait for a replica that fell silent to say that it has stopped users which another one shall run.
+/// How long to wait for a replica that says nothing to say that it has stopped users which another one shall run. One that reports is
+/// waited for as long as it takes: its stops are bounded.
 const SILENT_WAIT: Duration = Duration::from_secs(30);
 
 /// What a coordinator's configuration decides.
@@ -131,8 +132,8 @@ pub struct FleetState {
     /// Whether something was accepted since.
     is_unannounced: bool,
     presented: Option<Instant>,
-    /// Since when replicas are waited for so that users can be dealt out anew.
-    taking: Option<Instant>,
+    /// The revision that took users from everybody so that they can be dealt out anew, and since when replicas are waited for.
+    taking: Option<(Revision, Instant)>,
     /// Whether nothing further is accepted.
     is_draining: bool,
     /// When the present or last session began.
@@ -671,21 +672,26 @@ impl FleetState {
         let replica_count = self.rules.reign.replica_count;
         let Some(known) = self.known() else { return Vec::new() };
         let flocks = known.state.flocks.iter();
-        let mut waiting = flocks
-            .filter(|(_, flock)| flock.is_dealt_otherwise(replica_count))
-            .peekable();
-        if waiting.peek().is_none() {
+        let waiting = flocks.filter(|(_, flock)| flock.is_dealt_otherwise(replica_count));
+        let waiting: Vec<_> = waiting.collect();
+        if waiting.is_empty() {
             self.taking = None;
             return Vec::new();
         }
-        let (mut is_taken, mut is_given_up) = (true, true);
-        for (name, flock) in waiting {
-            is_taken &= flock.among == Some(0);
-            is_given_up &= self.is_given_up(name, flock, now);
-        }
+        let is_taken = waiting.iter().all(|(_, flock)| flock.among == Some(0));
         if is_taken {
-            let since = *self.taking.get_or_insert(now);
-            if !is_given_up && now.saturating_duration_since(since) < SILENT_WAIT {
+            let newest = waiting
+                .iter()
+                .map(|(_, flock)| flock.generation)
+                .max()
+                .unwrap_or_default();
+            let taking = self.taking.filter(|(revision, _)| *revision == newest);
+            let (_, since) = *self.taking.insert(taking.unwrap_or((newest, now)));
+            let is_patient = now.saturating_duration_since(since) < SILENT_WAIT;
+            if waiting
+                .iter()
+                .any(|(name, flock)| !self.is_given_up(name, flock, is_patient, now))
+            {
                 return Vec::new();
             }
         }
@@ -703,16 +709,17 @@ impl FleetState {
         self.wish(wish, Asker::Nobody, now)
     }
 
-    /// Returns whether no replica that was heard of, or may yet be, runs a user of an older generation of a flock.
-    fn is_given_up(&self, name: &FlockName, flock: &DesiredFlock, now: Instant) -> bool {
-        let heard = self.replicas.heard();
+    /// Returns whether no replica that reports runs a user of an older generation of a flock and, if we are patient, none that is silent, or
+    /// was not heard of, either.
+    fn is_given_up(&self, name: &FlockName, flock: &DesiredFlock, is_patient: bool, now: Instant) -> bool {
+        let (heard, alive) = (self.replicas.heard(), self.replicas.alive(now));
         let has_heard_others = now.saturating_duration_since(self.began) > self.rules.report_interval * 3;
         let mut ran_it = (0..flock.was_among.unwrap_or(0)).map(|id| id.to_string());
+        let is_unheard = |id: String| heard.keys().all(|heard| heard.as_str() != id);
+        let mut waited_for = heard.iter().filter(|(id, _)| is_patient || alive.contains(*id));
         has_heard_others
-            && ran_it.all(|id| heard.keys().any(|heard| heard.as_str() == id))
-            && heard
-                .values()
-                .all(|replica| has_given_up(&replica.report, name, flock.generation))
+            && !(is_patient && ran_it.any(is_unheard))
+            && waited_for.all(|(_, replica)| has_given_up(&replica.report, name, flock.generation))
     }
 
     /// Takes wishes in turn until one must be written, or none is left.
