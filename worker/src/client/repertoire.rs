@@ -37,6 +37,9 @@ pub(crate) enum DiscoveryError {
         /// Which status.
         status: u16,
     },
+    /// The same, for each of those who waited for the answer.
+    #[error(transparent)]
+    Shared(Arc<DiscoveryError>),
 }
 
 /// Finds services, and remembers where they are.
@@ -66,6 +69,7 @@ impl Locator {
                 url: format!("{}/discovery", base_url.as_str().trim_end_matches('/')),
                 client: http::for_service()?,
                 last: Mutex::default(),
+                failed: Mutex::default(),
                 asking: Semaphore::new(1),
             }),
         })
@@ -86,6 +90,8 @@ struct Repertoire {
     client: Client,
     /// Guards the last answer and when it came; held for a copy, never over an await.
     last: Mutex<Option<(Instant, Arc<Discovery>)>>,
+    /// Guards why the last question failed, and when; held for a copy, never over an await.
+    failed: Mutex<Option<(Instant, Arc<DiscoveryError>)>>,
     /// One question at a time; the others wait for its answer.
     asking: Semaphore,
 }
@@ -95,6 +101,7 @@ impl Repertoire {
         if let Some(fresh) = self.fresh() {
             return Ok(fresh);
         }
+        let since = clock::now();
         let _turn = self
             .asking
             .acquire()
@@ -103,6 +110,11 @@ impl Repertoire {
         if let Some(fresh) = self.fresh() {
             return Ok(fresh);
         }
+        // Who waited does not ask again what just failed: each of thousands would wait for its own time limit.
+        let failed = self.failed().clone();
+        if let Some((_, error)) = failed.filter(|(at, _)| *at > since) {
+            return self.stale(error);
+        }
         match self.ask().await {
             Ok(discovery) => {
                 let discovery = Arc::new(discovery);
@@ -110,11 +122,20 @@ impl Repertoire {
                 Ok(discovery)
             }
             Err(error) => {
-                let (_, old) = self.last().clone().ok_or(error)?;
-                warn!("Failed to refresh service discovery information, returning cached data");
-                Ok(old)
+                let error = Arc::new(error);
+                *self.failed() = Some((clock::now(), error.clone()));
+                if self.last().is_some() {
+                    warn!("Failed to refresh service discovery information, returning cached data");
+                }
+                self.stale(error)
             }
         }
+    }
+
+    /// Returns the last answer, however old.
+    fn stale(&self, error: Arc<DiscoveryError>) -> Result<Arc<Discovery>, DiscoveryError> {
+        let last = self.last().clone();
+        last.map(|(_, old)| old).ok_or(DiscoveryError::Shared(error))
     }
 
     async fn ask(&self) -> Result<Discovery, DiscoveryError> {
@@ -141,6 +162,12 @@ impl Repertoire {
         let last = self.last();
         let (at, discovery) = last.as_ref()?;
         (at.elapsed() < FRESH).then(|| discovery.clone())
+    }
+
+    fn failed(&self) -> std::sync::MutexGuard<'_, Option<(Instant, Arc<DiscoveryError>)>> {
+        self.failed
+            .lock()
+            .expect("no code panics while it holds the last failure")
     }
 
     fn last(&self) -> std::sync::MutexGuard<'_, Option<(Instant, Arc<Discovery>)>> {
