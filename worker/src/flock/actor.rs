@@ -97,7 +97,7 @@ impl FlockActor {
                     return overtaken(&mut self.wish, &self.status, &self.pasture, desired).await;
                 }
                 End::Failed(error) => {
-                    let is_hopeless = matches!(error, StartError::Users(_));
+                    let is_hopeless = matches!(error, StartError::Users(_) | StartError::Same { .. });
                     let text = chain(&error);
                     let wait = backoff.next_wait();
                     let next = if is_hopeless {

@@ -56,7 +56,7 @@ impl StartError {
     pub(super) fn into_failure(self) -> IterationError {
         match self {
             Self::Users(error) => IterationError::fatal("users", error),
-            Self::Same { .. } => IterationError::retry("users", self).during(Phase::Authenticate),
+            Self::Same { .. } => IterationError::fatal("users", self).during(Phase::Authenticate),
             Self::Tokens(error) => {
                 let (kind, phase, status) = match &error {
                     TokenError::Discovery(_) => ("discovery", Phase::Discovery, None),
