@@ -347,9 +347,12 @@ const FOREVER: Duration = Duration::from_secs(365 * 86400);
 
 async fn run(kernel: &mut Kernel, code: &str, execution: &mut Execution, monkey: &Monkey) -> Result<(), SocketError> {
     kernel.execute(code, execution).await?;
+    let mut decided = None;
     while !execution.has_ended() {
         let next = if execution.is_decided() {
-            match tokio::time::timeout(GRACE, kernel.next()).await {
+            // Once for all messages: others may go on for ever.
+            let until = *decided.get_or_insert_with(|| tokio::time::Instant::now() + GRACE);
+            match tokio::time::timeout_at(until, kernel.next()).await {
                 Ok(next) => next?,
                 Err(_) => break,
             }

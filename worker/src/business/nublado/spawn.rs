@@ -118,10 +118,11 @@ async fn ask(
     deadline: Instant,
     is_unanswered: &mut bool,
 ) -> Result<(), Trouble> {
+    // A hub without a form spawns when the form is asked for.
+    *is_unanswered = true;
     monkey
         .unless_stopped(limited(deadline, client.open_spawn_form()))
         .await??;
-    *is_unanswered = true;
     let form = options.image.spawn_form();
     let asked = tokio::select! {
         biased;

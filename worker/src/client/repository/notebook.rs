@@ -9,9 +9,14 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::inside::{UnreadFile, read};
+use crate::client::shown::{first_bytes, shortened};
 
 /// Largest notebook that is read, in bytes.
 const MAX_SIZE: u64 = 256 << 20;
+/// Most bytes of a cell's ID: it goes into logs and events. The notebook format allows 64 characters.
+const MAX_ID: usize = 256;
+/// Most bytes of what is wrong with a notebook.
+const MAX_REASON: usize = 512;
 
 /// The code of a notebook.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,7 +44,7 @@ pub(crate) enum NotebookError {
     #[error("{0}")]
     Unread(io::Error),
     #[error("{0}")]
-    Json(#[from] serde_json::Error),
+    Json(String),
     #[error("code cell {number} has no source that is a text or a list of texts")]
     Source { number: usize },
 }
@@ -80,6 +85,7 @@ impl Notebook {
                 Some(Value::Number(id)) => id.to_string(),
                 _ => number.to_string(),
             };
+            let id = first_bytes(&id, MAX_ID).to_owned();
             Ok(Cell { id, number, code })
         });
         Ok(Self {
@@ -107,9 +113,14 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, NotebookError> {
         Err(error) => error,
     };
     match without_python_numbers(bytes) {
-        Cow::Owned(bytes) => Ok(serde_json::from_slice(&bytes)?),
-        Cow::Borrowed(_) => Err(error.into()),
+        Cow::Owned(bytes) => serde_json::from_slice(&bytes).map_err(|error| malformed(&error)),
+        Cow::Borrowed(_) => Err(malformed(&error)),
     }
+}
+
+/// Says what is wrong; the error repeats texts of the notebook, which may be as long as the notebook.
+fn malformed(error: &serde_json::Error) -> NotebookError {
+    NotebookError::Json(shortened(&error.to_string(), MAX_REASON).into_owned())
 }
 
 /// Puts null in the place of `NaN`, `Infinity` and `-Infinity` outside of texts.
