@@ -94,7 +94,7 @@ impl FlockConfig {
     }
 
     /// Returns the [echo](Self::echo) for whoever only looks: without what opens the repositories and services that it names.
-    /// Of the headers of an `HTTPRunner` those that let somebody in are hidden, unless they are made of what each monkey has.
+    /// Of the headers and parameters of an `HTTPRunner` those that let somebody in are hidden, unless they are made of what each monkey has.
     ///
     /// The echo itself goes to the replicas, which need it.
     pub fn shown(&self) -> Value {
@@ -114,16 +114,14 @@ impl FlockConfig {
             .flatten()
         {
             if let Some(Value::String(url)) = request.get_mut("url") {
-                *url = without_user(url);
+                *url = without_credentials(url);
             }
-            for (name, value) in request
-                .get_mut("headers")
-                .and_then(Value::as_object_mut)
-                .into_iter()
-                .flatten()
-            {
-                if lets_in(name) && value.as_str().is_some_and(|value| !value.contains("{{")) {
-                    *value = "***".into();
+            for key in ["headers", "query"] {
+                let given = request.get_mut(key).and_then(Value::as_object_mut);
+                for (name, value) in given.into_iter().flatten() {
+                    if lets_in(name) && value.as_str().is_some_and(|value| !value.contains("{{")) {
+                        *value = "***".into();
+                    }
                 }
             }
         }
@@ -157,16 +155,20 @@ impl FlockConfig {
     }
 }
 
-/// Returns a URL without user and password; its query is the request's own, and stays.
-fn without_user(url: &str) -> String {
-    let shown = shown_repo_url(url.split('?').next().unwrap_or(url));
-    match url.split_once('?') {
-        Some((_, query)) => format!("{shown}?{query}"),
-        None => shown,
-    }
+/// Returns a URL without user and password, and without the parameters that let somebody in. The others are the request's own, and stay.
+fn without_credentials(url: &str) -> String {
+    let shown = shown_repo_url(url);
+    let (Some((place, _)), Some((_, query))) = (shown.split_once('?'), url.rsplit_once('?')) else {
+        return shown;
+    };
+    let parameters = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, value)) if lets_in(name) && !value.contains("{{") => format!("{name}=***"),
+        _ => pair.to_owned(),
+    });
+    format!("{place}?{}", parameters.collect::<Vec<_>>().join("&"))
 }
 
-/// Returns whether a header is one of those that say who asks, going by its name.
+/// Returns whether a header or parameter is one of those that say who asks, going by its name.
 fn lets_in(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let known = ["authorization", "proxy-authorization", "cookie"];

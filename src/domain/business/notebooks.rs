@@ -118,15 +118,19 @@ pub fn shown_repo_url(url: &str) -> String {
 /// Splits what follows `://` in a URL into user and password, if they are there, and the rest, which begins with the host.
 ///
 /// A `/`, `?` or `#` that somebody forgot to encode in a password ends the authority too early (RFC 3986, 3.2): what then follows the
-/// `:` is no port, and all up to the last `@` is taken for the password.
+/// last `:` is no port, or an `@` follows in the first part of the path. All up to the last `@` is taken for the password then, which may
+/// hide too much, and never too little.
 pub fn split_user_info(rest: &str) -> (Option<&str>, &str) {
-    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let authority = &rest[..end];
+    let at = authority.rfind('@');
+    let host = at.map_or(authority, |at| &authority[at + 1..]);
     let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let after_colon = authority.rsplit_once(':').map(|(_, after)| after);
-    let at = match authority.rfind('@') {
-        None if !authority.starts_with('[') && after_colon.is_some_and(|after| !is_port(after)) => rest.rfind('@'),
-        at => at,
-    };
+    let has_port = host.starts_with('[') || host.rsplit_once(':').is_none_or(|(_, port)| is_port(port));
+    let first_part = rest[end..].get(1..).unwrap_or_default();
+    let first_part = first_part.split('/').next().unwrap_or_default();
+    let goes_on = !has_port || (at.is_some() && first_part.contains('@'));
+    let at = if goes_on { rest.rfind('@') } else { at };
     at.map_or((None, rest), |at| (Some(&rest[..at]), &rest[at + 1..]))
 }
 

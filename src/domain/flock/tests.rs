@@ -576,6 +576,12 @@ fn what_opens_a_repository_is_kept_and_not_shown() {
     for (given, shown) in [
         ("https://me:p@ss@git.test/a.git", "https://***@git.test/a.git"),
         ("https://me:p/a?s#s@git.test/a.git", "https://***@git.test/a.git"),
+        ("https://me@corp.test:p/w@git.test/a.git", "https://***@git.test/a.git"),
+        ("https://me:p@s/w@git.test/a.git", "https://***@git.test/a.git"),
+        (
+            "https://me:pw@git.test:8443/o/a@b.git",
+            "https://***@git.test:8443/o/a@b.git",
+        ),
         ("https://git.test:8443/a@b.git", "https://git.test:8443/a@b.git"),
         ("https://[::1]/a@b.git", "https://[::1]/a@b.git"),
         (
@@ -624,7 +630,8 @@ proptest! {
 #[test]
 fn what_lets_somebody_into_a_service_is_kept_and_not_shown() {
     let options = json!({"requests": [{
-        "url": "https://me:pw@api.test/{{username}}?page=1",
+        "url": "https://me:pw@api.test/{{username}}?page=1&api_key=s3cret&token={{token}}",
+        "query": {"password": "s3cret", "page": "2"},
         "headers": {"Authorization": "Bearer s3cret", "X-Api-Key": "s3cret", "X-Own-Token": "Bearer {{token}}", "Accept": "text/html"},
     }]});
     let given = flock(json!({"business": {"type": "HTTPRunner", "options": options}}));
@@ -633,7 +640,8 @@ fn what_lets_somebody_into_a_service_is_kept_and_not_shown() {
     assert_eq!(
         flock.shown()["business"]["options"]["requests"][0],
         json!({
-            "url": "https://***@api.test/{{username}}?page=1",
+            "url": "https://***@api.test/{{username}}?page=1&api_key=***&token={{token}}",
+            "query": {"password": "***", "page": "2"},
             "headers": {"Authorization": "***", "X-Api-Key": "***", "X-Own-Token": "Bearer {{token}}", "Accept": "text/html"},
         })
     );
