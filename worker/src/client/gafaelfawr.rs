@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::http;
 use super::repertoire::{DiscoveryError, Locator};
-use super::shown::{excerpt, without_token};
+use super::shown::{excerpt, shown_url, without_token};
 use crate::monkey::{AuthenticatedUser, UserOrigin};
 
 /// How long a token is good for.
@@ -58,8 +58,22 @@ pub(crate) enum TokenError {
         purpose: &'static str,
         /// For whom.
         username: String,
+        /// Where.
+        url: String,
         /// What failed.
         source: BoxError,
+    },
+    /// It answered, and not as it should.
+    #[error("could not {purpose} for user {username}: Gafaelfawr's answer cannot be read ({category:?} error)")]
+    Answer {
+        /// What was wanted.
+        purpose: &'static str,
+        /// For whom.
+        username: String,
+        /// Where.
+        url: String,
+        /// What is wrong with it. Only the kind of the mistake: a parser's message may repeat a part of the token.
+        category: serde_json::error::Category,
     },
     /// It refuses.
     #[error("could not {purpose} for user {username}: Gafaelfawr answered {status} with {body}")]
@@ -68,6 +82,8 @@ pub(crate) enum TokenError {
         purpose: &'static str,
         /// For whom.
         username: String,
+        /// Where.
+        url: String,
         /// Its answer's status.
         status: u16,
         /// Beginning of its answer.
@@ -214,39 +230,45 @@ struct Question<'a> {
 
 impl Question<'_> {
     async fn answer<T: serde::de::DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, TokenError> {
-        let response = request
-            .send()
+        let (purpose, username) = (self.purpose, self.username.to_owned());
+        let (client, request) = request.build_split();
+        let request = request.map_err(|error| self.unreachable(String::new(), error.without_url()))?;
+        let url = shown_url(request.url());
+        let response = client
+            .execute(request)
             .await
-            .map_err(|error| self.unreachable(error.without_url()))?;
+            .map_err(|error| self.unreachable(url.clone(), error.without_url()))?;
         let status = response.status();
         let body = response
             .bytes()
             .await
-            .map_err(|error| self.unreachable(error.without_url()))?;
+            .map_err(|error| self.unreachable(url.clone(), error.without_url()))?;
         if status.is_success() {
-            // Only the kind of the mistake: a parser's message may repeat a part of the token.
-            return serde_json::from_slice(&body).map_err(|error| self.unreachable(Unreadable(error.classify())));
+            return serde_json::from_slice(&body).map_err(|error| TokenError::Answer {
+                purpose,
+                username,
+                url,
+                category: error.classify(),
+            });
         }
         Err(TokenError::Status {
-            purpose: self.purpose,
-            username: self.username.to_owned(),
+            purpose,
+            username,
+            url,
             status: status.as_u16(),
             body: without_token(&excerpt(&body), self.token),
         })
     }
 
-    fn unreachable(&self, source: impl Into<BoxError>) -> TokenError {
+    fn unreachable(&self, url: String, source: reqwest::Error) -> TokenError {
         TokenError::Unreachable {
             purpose: self.purpose,
             username: self.username.to_owned(),
+            url,
             source: source.into(),
         }
     }
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("the answer cannot be read ({0:?} error)")]
-struct Unreadable(serde_json::error::Category);
 
 /// Returns when a token made now ends: whole seconds, in UTC.
 fn expiry(now: Timestamp) -> String {
@@ -258,7 +280,7 @@ fn expiry(now: Timestamp) -> String {
 pub(crate) mod fuzzing {
     //! See [`crate::fuzzing`].
 
-    use super::{CreatedToken, Unreadable, UserInfo};
+    use super::{CreatedToken, UserInfo};
 
     pub(crate) fn created(bytes: &[u8]) -> Result<(), String> {
         read::<CreatedToken>(bytes)
@@ -270,7 +292,7 @@ pub(crate) mod fuzzing {
 
     fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<(), String> {
         let read = serde_json::from_slice::<T>(bytes);
-        read.map(drop).map_err(|error| Unreadable(error.classify()).to_string())
+        read.map(drop).map_err(|error| format!("{:?}", error.classify()))
     }
 }
 

@@ -332,19 +332,23 @@ impl Session {
 
     /// Asks a service at `base` what it can do; where it does not know, its neighbour.
     pub(super) async fn capabilities(&self, base: &Url) -> Result<Capabilities, QueryError> {
-        match self.capabilities_at(&below(base, "capabilities")).await {
+        let own = match self.capabilities_at(&below(base, "capabilities")).await {
             Err(
-                QueryError::TimedOut { .. }
+                error @ (QueryError::TimedOut { .. }
                 | QueryError::Status { status: 404, .. }
                 | QueryError::Status {
                     status: 503,
                     is_for_now: true,
                     ..
-                },
-            ) => {}
+                }),
+            ) => error,
             other => return other,
+        };
+        match self.capabilities_at(&beside(base, "capabilities")).await {
+            // Nobody has configured that place: what went wrong went wrong at the first.
+            Err(QueryError::Status { status: 404, .. }) => Err(own),
+            other => other,
         }
-        self.capabilities_at(&beside(base, "capabilities")).await
     }
 
     async fn capabilities_at(&self, url: &Url) -> Result<Capabilities, QueryError> {

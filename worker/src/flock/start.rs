@@ -58,12 +58,16 @@ impl StartError {
             Self::Users(error) => IterationError::fatal("users", error),
             Self::Same { .. } => IterationError::fatal("users", self).during(Phase::Authenticate),
             Self::Tokens(error) => {
-                let (kind, phase, status) = match &error {
-                    TokenError::Discovery(_) => ("discovery", Phase::Discovery, None),
-                    TokenError::Unreachable { .. } => ("transport", Phase::Authenticate, None),
-                    TokenError::Status { status, .. } => ("status", Phase::Authenticate, Some(*status)),
+                let (kind, url, status) = match &error {
+                    TokenError::Discovery(_) => {
+                        return IterationError::retry("discovery", error).during(Phase::Discovery);
+                    }
+                    TokenError::Unreachable { url, .. } => ("transport", url.clone(), None),
+                    TokenError::Answer { url, .. } => ("format", url.clone(), None),
+                    TokenError::Status { url, status, .. } => ("status", url.clone(), Some(*status)),
                 };
-                IterationError::retry(kind, error).during(phase).status(status)
+                let failure = IterationError::retry(kind, error).during(Phase::Authenticate);
+                failure.at_shown(&url).status(status)
             }
         }
     }

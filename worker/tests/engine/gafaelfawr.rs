@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use mobu_fleet::domain::messages::FlockPhase;
+use mobu_fleet::domain::messages::{FlockPhase, Report};
 use mobu_fleet::runtime::config::ServiceDiscovery;
 use mobu_worker::{TokenSource, WorkerConfig};
 use secrecy::SecretString;
@@ -140,6 +140,11 @@ async fn a_flock_without_tokens_is_visible_and_starts_when_there_are_some() {
         "{error}"
     );
     assert!(!error.contains("secret"), "{error}");
+    let has_causes = |report: &Report| report.flocks["a"].failures.is_some();
+    let report = leader.until(has_causes).await;
+    let cause = &report.flocks["a"].failures.as_ref().unwrap().causes[0];
+    assert_eq!((cause.kind.as_str(), cause.status), ("status", Some(500)));
+    assert_eq!(cause.url, Some(format!("{base}/auth/api/v1/tokens")));
     stand_in.is_down.store(false, Ordering::SeqCst);
     let report = leader.until_phase("a", FlockPhase::Running).await;
     assert_eq!(

@@ -229,6 +229,8 @@ async fn capabilities_beside_the_base_will_do_and_none_will_not() {
     let (is_success, log, _) = outcome(config, RUNNER, &options).await;
     let text = "\nstatus: Unable to create TAP client: 404 Client Error: Not Found for url: ";
     assert!(!is_success && log.contains(text), "{log}");
+    // The place that is configured is named, not the one beside it.
+    assert!(log.contains("/api/tap/capabilities"), "{log}");
 }
 
 #[tokio::test]
