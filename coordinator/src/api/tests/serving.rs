@@ -2,10 +2,12 @@
 
 use futures_lite::StreamExt as _;
 use mobu_fleet::runtime::http::serve;
+use secrecy::SecretString;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::api::Auth;
 
 /// Reads events until one satisfies the condition.
 async fn next_event(
@@ -105,13 +107,17 @@ async fn said(stream: &mut TcpStream, until: &str) -> String {
 
 /// A real socket does not know the test's clock, so these run on the real one, with a fleet that begins quickly.
 async fn quick() -> Stage {
+    quick_with(config(1)).await
+}
+
+async fn quick_with(config: ApiConfig) -> Stage {
     let hub = Hub::new();
     let tasks = Tasks::new();
     let mut rules = rules(1);
     rules.reign.genesis_timeout = Duration::from_millis(100);
     rules.reign.ask_timeout = Duration::from_millis(100);
     let fleet = actor::start(rules, Arc::new(hub.clone()), &tasks, fastrand::Rng::with_seed(7));
-    let router = router(fleet.clone(), Arc::new(config(1)), &tasks);
+    let router = router(fleet.clone(), Arc::new(config), &tasks);
     let mut stage = Stage {
         router,
         fleet,
@@ -243,5 +249,221 @@ async fn a_client_that_asks_for_a_log_and_never_reads_is_cut_off() {
     // Whether the cut shows as an end or as a reset is the system's choice.
     drop(stream.read_to_end(&mut rest).await);
     assert!(rest.len() < log.len(), "{} bytes came", rest.len());
+    stage.finish().await;
+}
+
+/// Sends bytes, and returns all that is answered until the server ends the connection or has nothing to add.
+async fn answered(address: std::net::SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // The server may have closed before it has taken everything.
+    drop(stream.write_all(request.as_bytes()).await);
+    drop(stream.shutdown().await);
+    let mut said = Vec::new();
+    let read = stream.read_to_end(&mut said);
+    let ended = tokio::time::timeout(PATIENCE, read).await;
+    drop(ended.expect("the server answers or closes"));
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// What somebody sends who knows no token: odd heads, odd paths, and one request inside another.
+fn ways_around() -> Vec<String> {
+    let mut ways = Vec::new();
+    for path in [
+        "/mobu/flocks",
+        "//mobu/flocks",
+        "/mobu//flocks",
+        "/mobu/%66locks",
+        "/mobu%2Fflocks",
+        "/mobu/./flocks",
+        "/mobu/docs/../flocks",
+        "/mobu/docs/%2e%2e/flocks",
+        "/mobu/docs/..%2fflocks",
+        "/mobu/flocks;x=y",
+        "/mobu;x/flocks",
+        "/MOBU/flocks",
+        "/mobu/FLOCKS",
+        "/mobu/flocks.",
+        "/mobu/flocks/.",
+        "/mobu/flocks%00",
+        "/mobu/flocks?x=/docs",
+        "/healthz/../mobu/flocks",
+        "/mobu/openapi.json/../flocks",
+        "http://x/mobu/flocks",
+        "http://x@y/mobu/flocks",
+        "https:/mobu/flocks",
+        "*",
+        "mobu/flocks",
+        "/\\mobu/flocks",
+        "/mobu/flocks/facts",
+        "/mobu/events",
+        "/mobu/fleet",
+        "/mobu/summary",
+        "/mobu/flocks/facts/monkeys/m/log",
+    ] {
+        ways.push(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n"));
+    }
+    for head in [
+        "x-auth-request-user: admin",
+        "authorization: Bearer wrong\r\nauthorization: Bearer a-right-token-of-some-length",
+        "authorization: Bearer a-right-token-of-some-length\r\nauthorization: Bearer a-right-token-of-some-length",
+        "authorization: Bearer",
+        "authorization: Bearer ",
+        "authorization: Bearer  wrong",
+        "authorization: Basic a-right-token-of-some-length",
+        "authorization: Bearer a-right-token-of-some-lengt",
+        "authorization: Bearer a-right-token-of-some-length1",
+        "authorization: Bearer A-RIGHT-TOKEN-OF-SOME-LENGTH",
+        "authorization: Bearera-right-token-of-some-length",
+        "authorization: Bearer a-right-token-of-some-length, Bearer x",
+        "authorization: Bearer\r\n a-right-token-of-some-length",
+        "authorization : Bearer a-right-token-of-some-length",
+        " authorization: Bearer a-right-token-of-some-length",
+        "authorization_: Bearer a-right-token-of-some-length",
+        "proxy-authorization: Bearer a-right-token-of-some-length",
+        "cookie: authorization=a-right-token-of-some-length",
+        "x-original-url: /healthz",
+        "x-rewrite-url: /healthz",
+        "x-forwarded-prefix: /mobu/docs",
+        "x-forwarded-host: localhost\r\nx-forwarded-user: admin",
+        "x-http-method-override: GET",
+        "x-forwarded-for: 127.0.0.1",
+        "forwarded: for=127.0.0.1;host=localhost",
+        "connection: authorization",
+    ] {
+        ways.push(format!("GET /mobu/flocks HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n"));
+        ways.push(format!(
+            "DELETE /mobu/flocks/facts HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n"
+        ));
+    }
+    let inner = "DELETE /mobu/flocks/facts HTTP/1.1\r\nhost: x\r\nx-auth-request-user: admin\r\n\r\n";
+    let chunk = format!("{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len());
+    let length = inner.len();
+    for (head, body) in [
+        (
+            format!("content-length: {length}\r\ntransfer-encoding: chunked"),
+            chunk.clone(),
+        ),
+        (
+            format!("transfer-encoding: chunked\r\ncontent-length: {length}"),
+            chunk.clone(),
+        ),
+        (
+            "content-length: 4\r\ntransfer-encoding: chunked".to_owned(),
+            format!("0\r\n\r\n{inner}"),
+        ),
+        (
+            format!("content-length: 0\r\ncontent-length: {length}"),
+            inner.to_owned(),
+        ),
+        (
+            format!("content-length: {length}\r\ncontent-length: 0"),
+            inner.to_owned(),
+        ),
+        (format!("content-length: 0, {length}"), inner.to_owned()),
+        (format!("content-length: +{length}"), inner.to_owned()),
+        ("content-length: -1".to_owned(), inner.to_owned()),
+        ("transfer-encoding: identity, chunked".to_owned(), chunk.clone()),
+        ("transfer-encoding: chunked, identity".to_owned(), chunk.clone()),
+        ("transfer-encoding: xchunked".to_owned(), chunk.clone()),
+        ("transfer-encoding : chunked".to_owned(), chunk.clone()),
+        ("transfer-encoding:\r\n chunked".to_owned(), chunk.clone()),
+        ("transfer-encoding: chunked".to_owned(), format!("0;\n{inner}")),
+        ("transfer-encoding: chunked".to_owned(), format!("-1\r\n{inner}")),
+        (
+            "transfer-encoding: chunked".to_owned(),
+            format!("10000000000000000\r\n{inner}"),
+        ),
+        (
+            "transfer-encoding: chunked".to_owned(),
+            format!("0\r\nauthorization: Bearer a-right-token-of-some-length\r\n\r\n{inner}"),
+        ),
+    ] {
+        for path in ["/healthz", "/mobu/stop", "/mobu/github/refresh/webhook"] {
+            ways.push(format!("POST {path} HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n{body}"));
+        }
+    }
+    for method in ["HEAD", "OPTIONS", "TRACE", "PATCH", "get", "CONNECT"] {
+        ways.push(format!("{method} /mobu/flocks HTTP/1.1\r\nhost: x\r\n\r\n"));
+        ways.push(format!(
+            "{method} /mobu/flocks/facts HTTP/1.1\r\nhost: x\r\nx-http-method: DELETE\r\n\r\n"
+        ));
+    }
+    // Without a version, without line ends as they should be, with more than one request.
+    ways.push("GET /mobu/flocks\r\n\r\n".to_owned());
+    ways.push("GET /mobu/flocks HTTP/0.9\r\n\r\n".to_owned());
+    ways.push("GET /mobu/flocks HTTP/1.1\nhost: x\nauthorization: Bearer x\n\n".to_owned());
+    ways.push(format!("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n{inner}"));
+    ways
+}
+
+#[tokio::test]
+async fn no_odd_head_path_or_hidden_request_gets_past_the_token() {
+    let token = SecretString::from("a-right-token-of-some-length");
+    let stage = quick_with(ApiConfig {
+        auth: Auth::Token(vec![token]),
+        ..config(1)
+    })
+    .await;
+    let (address, serving) = served(&stage).await;
+    let right = "host: x\r\nconnection: close\r\nauthorization: bearer a-right-token-of-some-length\r\n";
+    let flock = facts().to_string();
+    let length = flock.len();
+    let put = format!(
+        "PUT /mobu/flocks HTTP/1.1\r\n{right}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{flock}"
+    );
+    let started = answered(address, &put).await;
+    assert!(started.starts_with("HTTP/1.1 201 "), "{started}");
+    for way in ways_around() {
+        let said = answered(address, &way).await;
+        // Only what everybody may see is told: health, the index, the documentation.
+        let told = said.contains("facts") && !said.contains("flock_not_found") || said.contains("event:");
+        assert!(!told, "{way:?} is told {said}");
+        for status in said.split("HTTP/1.1 ").skip(1).filter_map(|answer| answer.get(..3)) {
+            let harmless = matches!(
+                status,
+                "200" | "307" | "400" | "401" | "404" | "405" | "413" | "414" | "431" | "501" | "505"
+            );
+            assert!(harmless, "{way:?} is answered {said}");
+        }
+    }
+    let list = answered(address, &format!("GET /mobu/flocks HTTP/1.1\r\n{right}\r\n")).await;
+    assert!(list.ends_with("[\"facts\"]"), "the flock runs on: {list}");
+    stage.tasks.drain_token().cancel();
+    serving.await.unwrap();
+    stage.finish().await;
+}
+
+#[tokio::test]
+async fn nobody_is_named_but_by_the_one_header_of_the_ingress() {
+    let stage = quick().await;
+    let (address, serving) = served(&stage).await;
+    for head in [
+        "x-auth-request-user: rra\r\nX-Auth-Request-User: admin",
+        "x-auth-request-user: rra\r\n admin",
+        "x-auth-request-user:\r\n admin",
+        "x-auth-request-user:",
+        "x-auth-request-user: \t ",
+        "x-auth-request-user : admin",
+        " x-auth-request-user: admin",
+        "x_auth_request_user: admin",
+        "x-auth-request-user\0: admin",
+        "x-forwarded-user: admin",
+        "remote-user: admin",
+        "authorization: Basic YWRtaW46",
+        "connection: x-auth-request-user",
+    ] {
+        let said = answered(
+            address,
+            &format!("GET /mobu/flocks HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n"),
+        )
+        .await;
+        let refused = said.starts_with("HTTP/1.1 422 ") || said.starts_with("HTTP/1.1 400 ");
+        assert!(refused, "{head:?} is answered {said}");
+    }
+    let named = "GET /mobu/flocks HTTP/1.1\r\nhost: x\r\nX-AUTH-Request-User: rra\r\nconnection: close\r\n\r\n";
+    let said = answered(address, named).await;
+    assert!(said.starts_with("HTTP/1.1 200 "), "{said}");
+    stage.tasks.drain_token().cancel();
+    serving.await.unwrap();
     stage.finish().await;
 }
