@@ -12,9 +12,7 @@ pub use self::user::{Group, User, UserSpec, Username};
 use super::business::{BusinessConfig, shown_repo_url};
 use super::duration::HumanDuration;
 use super::ids::FlockName;
-use super::validation::{
-    Extra, FromInput, Input, Loc, Parsed, ValidationErrors, ValidationItem, choices, deserialize_by_reading,
-};
+use super::validation::{Extra, FromInput, Input, Loc, Parsed, ValidationErrors, choices, deserialize_by_reading};
 
 /// Most monkeys that one flock may ask for, on each replica.
 pub const MAX_COUNT: u32 = 1_000_000;
@@ -128,30 +126,29 @@ impl FlockConfig {
         shown
     }
 
-    /// Returns the checks that concern several fields; mobu reports the first that fails.
-    fn mistake(&self, count: i64, input: &Input<'_>) -> Option<ValidationItem> {
-        let of_all = |text: &str| Some(ValidationItem::value_error(input.loc(), text, input.value().clone()));
+    /// Makes the checks that concern several fields, and reports the first that fails, as mobu does.
+    fn check(&self, count: i64, input: &Input<'_>) -> Option<()> {
+        let of_all = |text: &str| input.value_error(text);
         match (&self.users, &self.user_spec) {
             (None, None) => return of_all("one of users or user_spec must be provided"),
             (Some(_), Some(_)) => return of_all("both users and user_spec provided"),
             (Some(users), None) if count != 0 && i64::try_from(users.len()) != Ok(count) => {
-                return of_all(&format!("users list must contain {count} elements"));
+                return input.value_error(format_args!("users list must contain {count} elements"));
             }
             // Mended: mobu accepts the flock and fails with a 500 when it makes the users.
             (None, Some(_)) if count < 1 => {
-                let mut loc = input.loc();
-                loc.push("count".into());
-                let given = input.value().get("count").cloned().unwrap_or_default();
+                let given = input.value().get("count").unwrap_or(&Value::Null);
                 let msg = "Input should be greater than or equal to 1";
-                let item = ValidationItem::new("greater_than_equal", loc, msg, given);
-                return Some(item.with_ctx(json!({ "ge": 1 })));
+                return input
+                    .at_key("count", given)
+                    .fail_with("greater_than_equal", msg, json!({ "ge": 1 }));
             }
             _ => {}
         }
         if self.start_batch_size.is_some() && self.start_batch_wait.is_none_or(HumanDuration::is_zero) {
             return of_all("start_batch_wait must be given if start_batch_size is given");
         }
-        None
+        Some(())
     }
 }
 
@@ -209,10 +206,7 @@ impl FromInput for FlockConfig {
             duration,
             echo: Arc::new(echo.clone()),
         };
-        if let Some(item) = config.mistake(count, input) {
-            input.report(item);
-            return None;
-        }
+        config.check(count, input)?;
         Some(Parsed::new(config, echo))
     }
 }

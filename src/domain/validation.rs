@@ -5,6 +5,7 @@
 
 mod input;
 mod lax;
+mod mistakes;
 mod python;
 
 use std::borrow::Cow;

@@ -6,10 +6,8 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
+use super::mistakes::Mistakes;
 use super::{Loc, ValidationErrors, ValidationItem, python};
-
-/// Mistakes that are kept of one document: enough for any author, and a bound on what a hostile body costs.
-const MAX_ITEMS: usize = 1000;
 
 /// What was read, and how it is shown to the one who wrote it.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,7 +79,7 @@ impl Place<'_> {
 pub struct Input<'a> {
     value: &'a Value,
     place: Place<'a>,
-    errors: &'a RefCell<Vec<ValidationItem>>,
+    errors: &'a RefCell<Mistakes>,
 }
 
 impl<'a> Input<'a> {
@@ -103,8 +101,8 @@ impl<'a> Input<'a> {
         });
         let errors = errors.into_inner();
         match parsed {
-            Some(parsed) if errors.is_empty() => Ok(parsed),
-            _ => Err(ValidationErrors(errors)),
+            Some(parsed) if errors.count() == 0 => Ok(parsed),
+            _ => Err(ValidationErrors(errors.into_items())),
         }
     }
 
@@ -141,29 +139,23 @@ impl<'a> Input<'a> {
         Input { value, ..*self }
     }
 
-    /// Adds an item to the mistakes.
-    pub fn report(&self, item: ValidationItem) {
-        let mut errors = self.errors.borrow_mut();
-        if errors.len() < MAX_ITEMS {
-            errors.push(item);
-        }
-    }
-
     /// Reports that this value broke a rule without numbers.
     pub fn fail<T>(&self, kind: &'static str, msg: impl Into<String>) -> Option<T> {
-        self.report(ValidationItem::new(kind, self.loc(), msg, self.value.clone()));
-        None
+        self.report(|input| ValidationItem::new(kind, self.loc(), msg, input))
     }
 
     /// Reports that this value broke a rule with numbers or names.
     pub fn fail_with<T>(&self, kind: &'static str, msg: impl Into<String>, ctx: Value) -> Option<T> {
-        self.report(ValidationItem::new(kind, self.loc(), msg, self.value.clone()).with_ctx(ctx));
-        None
+        self.report(|input| ValidationItem::new(kind, self.loc(), msg, input).with_ctx(ctx))
     }
 
     /// Reports that this value broke a rule of mobu's or of ours.
     pub fn value_error<T>(&self, text: impl fmt::Display) -> Option<T> {
-        self.report(ValidationItem::value_error(self.loc(), text, self.value.clone()));
+        self.report(|input| ValidationItem::value_error(self.loc(), text, input))
+    }
+
+    fn report<T>(&self, item: impl FnOnce(Value) -> ValidationItem) -> Option<T> {
+        self.errors.borrow_mut().add(self.value, item);
         None
     }
 
@@ -228,12 +220,12 @@ impl<'a> Input<'a> {
                 errors: &errors,
             };
             match read(&attempt) {
-                Some(parsed) if errors.borrow().is_empty() => return Some(parsed),
-                _ => mistakes.append(&mut errors.into_inner()),
+                Some(parsed) if errors.borrow().count() == 0 => return Some(parsed),
+                _ => mistakes.push(errors.into_inner()),
             }
         }
-        for item in mistakes {
-            self.report(item);
+        for mistakes in mistakes {
+            self.errors.borrow_mut().append(mistakes);
         }
         None
     }
@@ -272,7 +264,7 @@ impl<'a> Fields<'a> {
             map,
             asked: Vec::new(),
             echo: Map::new(),
-            errors_before: input.errors.borrow().len(),
+            errors_before: input.errors.borrow().count(),
         }
     }
 
@@ -288,10 +280,11 @@ impl<'a> Fields<'a> {
         read: impl FnOnce(&Input<'_>) -> Option<Parsed<T>>,
     ) -> Option<T> {
         if !self.map.contains_key(key) {
-            let mut loc = self.input.loc();
-            loc.push(Loc::from(key));
-            let item = ValidationItem::new("missing", loc, "Field required", self.input.value.clone());
-            self.input.report(item);
+            self.input.report::<()>(|input| {
+                let mut loc = self.input.loc();
+                loc.push(Loc::from(key));
+                ValidationItem::new("missing", loc, "Field required", input)
+            });
         }
         self.given(key, key, read)
     }
@@ -349,7 +342,7 @@ impl<'a> Fields<'a> {
                 }
             }
         }
-        (self.input.errors.borrow().len() == self.errors_before).then_some(Value::Object(self.echo))
+        (self.input.errors.borrow().count() == self.errors_before).then_some(Value::Object(self.echo))
     }
 
     fn given<T>(
