@@ -13,9 +13,11 @@ use super::spool::{BLOCK, Spool};
 /// How much of a log stays readable at least, in bytes, as long as the disk has room.
 pub(crate) const KEPT: usize = 256 * 1024;
 
-/// How many bytes wait in memory for their write. Half a dozen lines: few enough for a hundred thousand monkeys,
+/// How many bytes wait in memory for their write. A dozen lines: few enough for a hundred thousand monkeys,
 /// enough to make writes rare.
-const TAIL: usize = 1024;
+const TAIL: usize = 1536;
+/// Room that is left in the tail when it is written: most lines are shorter.
+const MARGIN: usize = 128;
 
 /// Most bytes of one read: what an answer carries.
 const MOST_READ: usize = 256 * 1024;
@@ -35,6 +37,9 @@ struct Kept {
     /// Position of the first byte of `tail`; what lies between is in blocks.
     spilled: u64,
     tail: Vec<u8>,
+    /// How much of the tail is left free when it is written for the first time, so that monkeys that begin together and say the same
+    /// do not all write together ever after.
+    head_start: u16,
     /// The block of position `start`, and those that follow it.
     blocks: VecDeque<u32>,
 }
@@ -42,9 +47,13 @@ struct Kept {
 impl MonkeyLog {
     /// Makes an empty log. It takes memory and disk when it is first written to.
     pub(crate) fn new(spool: Arc<Spool>) -> Self {
+        let kept = Kept {
+            head_start: head_start(spool.next_log()),
+            ..Kept::default()
+        };
         Self {
             spool,
-            kept: Mutex::default(),
+            kept: Mutex::new(kept),
         }
     }
 
@@ -55,7 +64,8 @@ impl MonkeyLog {
             kept.tail.reserve_exact(TAIL);
         }
         write(&mut kept.tail);
-        if kept.tail.len() + TAIL / 8 > TAIL {
+        if kept.tail.len() + MARGIN + usize::from(kept.head_start) > TAIL {
+            kept.head_start = 0;
             kept.spill(&self.spool);
         }
     }
@@ -198,6 +208,15 @@ impl Kept {
     }
 }
 
+/// Returns by how much earlier than later ones the first write of a log comes, spread evenly whatever the number of logs.
+fn head_start(number: u32) -> u16 {
+    /// 2^32 by the golden ratio: its multiples fill a circle evenly.
+    const STEP: u32 = 0x9E37_79B9;
+    let part = u64::from(number.wrapping_mul(STEP));
+    let early = (part * (TAIL - MARGIN) as u64) >> u32::BITS;
+    u16::try_from(early).unwrap_or_default()
+}
+
 const fn block_of(position: u64) -> u64 {
     position / BLOCK as u64
 }
@@ -270,6 +289,24 @@ mod tests {
             }
         );
         assert_eq!(log.read(part.end - 3, 10).text, "xx\n");
+    }
+
+    #[test]
+    fn monkeys_that_begin_together_do_not_write_together() {
+        let spool = Arc::new(Spool::create(None, 1 << 30).unwrap());
+        let logs: Vec<_> = (0..1000).map(|_| MonkeyLog::new(spool.clone())).collect();
+        let written = || logs.iter().map(|log| log.lock().spilled).sum::<u64>();
+        let line = "x".repeat(200);
+        let mut rounds = Vec::new();
+        for _ in 0..30 {
+            let before = written();
+            for log in &logs {
+                append(log, &line);
+            }
+            rounds.push(written() - before);
+        }
+        // No round has much more to write than what is said in one.
+        assert!(rounds.iter().all(|round| *round < 300_000), "{rounds:?}");
     }
 
     #[test]

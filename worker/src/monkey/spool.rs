@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use tracing::warn;
@@ -23,6 +23,8 @@ pub(crate) struct Spool {
     blocks: Mutex<Blocks>,
     /// Most blocks that the file may have.
     limit: u32,
+    /// How many logs have begun.
+    logs: AtomicU32,
     failures: AtomicU64,
     has_warned: AtomicBool,
 }
@@ -46,9 +48,15 @@ impl Spool {
             file,
             blocks: Mutex::default(),
             limit: u32::try_from(max_bytes / BLOCK as u64).unwrap_or(u32::MAX),
+            logs: AtomicU32::new(0),
             failures: AtomicU64::new(0),
             has_warned: AtomicBool::new(false),
         })
+    }
+
+    /// Numbers a log that begins.
+    pub(crate) fn next_log(&self) -> u32 {
+        self.logs.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Takes a block, or nothing if the file is as large as it may get.
