@@ -153,7 +153,8 @@ fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 fn json_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let is_plain = |byte: u8| (b' '..0x7F).contains(&byte) && byte != b'"' && byte != b'\\';
-    if text.bytes().all(is_plain) {
+    // Looks at all of it whatever comes, which is many bytes at a time.
+    if text.bytes().fold(true, |so_far, byte| so_far & is_plain(byte)) {
         out.extend_from_slice(text.as_bytes());
     } else {
         for c in text.chars() {

@@ -325,6 +325,19 @@ impl Monkey {
         self.tell(LogLevel::Info, text);
     }
 
+    /// Logs an event of level info that is always the same, so that nothing in it has to be hidden.
+    pub(crate) fn note(&self, text: &'static str) {
+        let event = Event {
+            level: LogLevel::Info,
+            text,
+            fields: &[],
+            exception: None,
+        };
+        if let Some((is_kept, is_developed)) = self.listens(event.level) {
+            self.write(&event, is_kept, is_developed);
+        }
+    }
+
     /// Logs an event of level warning without further facts.
     pub(crate) fn warn(&self, text: &str) {
         self.tell(LogLevel::Warning, text);
@@ -352,26 +365,30 @@ impl Monkey {
     /// Logs an event, if its level is one that this monkey's log keeps. Whatever a service or a kernel has said, the monkey's token is
     /// not in what is logged.
     pub(crate) fn say(&self, event: &Event<'_>) {
+        if let Some((is_kept, is_developed)) = self.listens(event.level) {
+            event.hiding(|text| self.hide(text), |event| self.write(event, is_kept, is_developed));
+        }
+    }
+
+    /// Returns whether the monkey's log keeps an event of this level, and whether the service's log shows it to whoever develops; `None`
+    /// if nobody wants it.
+    fn listens(&self, level: LogLevel) -> Option<(bool, bool)> {
         // As in mobu, whoever develops sees everything in one place; there it takes the level debug.
         let is_developed = self.flock.surroundings.profile == LogProfile::Development;
-        let is_kept = event.level >= self.flock.business.common().log_level;
-        if self.log.is_some() && !is_kept && !is_developed {
-            return;
+        let is_kept = level >= self.flock.business.common().log_level;
+        (self.log.is_none() || is_kept || is_developed).then_some((is_kept, is_developed))
+    }
+
+    fn write(&self, event: &Event<'_>, is_kept: bool, is_developed: bool) {
+        let Some(log) = &self.log else {
+            return self.say_to_service(event);
+        };
+        if is_kept {
+            log.append(|buffer| event.write(self.flock.surroundings.profile, self.name().as_str(), buffer));
         }
-        event.hiding(
-            |text| self.hide(text),
-            |event| {
-                let Some(log) = &self.log else {
-                    return self.say_to_service(event);
-                };
-                if is_kept {
-                    log.append(|buffer| event.write(self.flock.surroundings.profile, self.name().as_str(), buffer));
-                }
-                if is_developed {
-                    debug!(flock.name = %self.flock.name, monkey.name = %self.name(), "{}", event.text);
-                }
-            },
-        );
+        if is_developed {
+            debug!(flock.name = %self.flock.name, monkey.name = %self.name(), "{}", event.text);
+        }
     }
 
     fn say_to_service(&self, event: &Event<'_>) {
@@ -418,7 +435,7 @@ impl Monkey {
     pub(crate) fn stop(&self) {
         if self.stop.set() {
             self.apply(MonkeyEvent::Stop);
-            self.info("Stopping...");
+            self.note("Stopping...");
         }
     }
 

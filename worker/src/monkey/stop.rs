@@ -1,11 +1,15 @@
 //! How a monkey learns that it shall stop, and how long it pauses otherwise.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use mobu_fleet::runtime::clock;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::measure::lateness::LatenessGauge;
 
@@ -13,6 +17,10 @@ use crate::measure::lateness::LatenessGauge;
 #[derive(Debug, Default)]
 pub(crate) struct StopSignal {
     is_set: AtomicBool,
+    /// Guards the waker of the first task that waited, nearly always the monkey's own; held for a look or a change, never over an
+    /// await. It stays there from pause to pause, so that a pause need not queue up in `told` and leave again.
+    sleeper: Mutex<Option<Waker>>,
+    /// Whoever else waits.
     told: Notify,
 }
 
@@ -44,8 +52,21 @@ impl StopSignal {
     /// Asks for the stop, once and for all. Returns whether nobody had before.
     pub(crate) fn set(&self) -> bool {
         let is_first = !self.is_set.swap(true, Ordering::SeqCst);
+        let sleeper = self.lock().take();
+        if let Some(sleeper) = sleeper {
+            sleeper.wake();
+        }
         self.told.notify_waiters();
         is_first
+    }
+
+    /// Keeps a waker, if it keeps none yet. Returns whether it is this one that it keeps.
+    fn keeps(&self, waker: &Waker) -> bool {
+        self.lock().get_or_insert_with(|| waker.clone()).will_wake(waker)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Waker>> {
+        self.sleeper.lock().expect("no code panics while it holds the sleeper")
     }
 
     pub(crate) fn is_set(&self) -> bool {
@@ -54,11 +75,8 @@ impl StopSignal {
 
     /// Waits until the stop is asked for.
     pub(crate) async fn wait(&self) {
-        let told = self.told.notified();
-        // Asked for between the two lines, the notification is kept: `notified` counts from when it was made.
-        if !self.is_set() {
-            told.await;
-        }
+        let mut waiting = Waiting::on(self);
+        poll_fn(|context| waiting.poll(context)).await;
     }
 
     /// Waits for a while, or until the stop. No time at all only looks; afterwards every pause ends at once.
@@ -78,23 +96,59 @@ impl StopSignal {
             self.wait().await;
             return Pause::Stopped;
         };
-        tokio::select! {
-            biased;
-            () = self.wait() => Pause::Stopped,
-            () = tokio::time::sleep_until(due) => {
-                gauge.record(clock::now().saturating_duration_since(due));
-                Pause::Elapsed
-            }
+        if self.unless_set(tokio::time::sleep_until(due)).await.is_err() {
+            return Pause::Stopped;
         }
+        gauge.record(clock::now().saturating_duration_since(due));
+        Pause::Elapsed
     }
 
     /// Waits for `future`, and drops it at the stop.
     pub(crate) async fn unless_set<T>(&self, future: impl Future<Output = T>) -> Result<T, Stopped> {
-        tokio::select! {
-            biased;
-            () = self.wait() => Err(Stopped),
-            done = future => Ok(done),
+        let mut future = pin!(future);
+        let mut waiting = Waiting::on(self);
+        poll_fn(|context| match waiting.poll(context) {
+            Poll::Ready(()) => Poll::Ready(Err(Stopped)),
+            Poll::Pending => future.as_mut().poll(context).map(Ok),
+        })
+        .await
+    }
+}
+
+/// Somebody who waits for the stop.
+struct Waiting<'a> {
+    signal: &'a StopSignal,
+    /// Its place among the others, if it is not the one whose waker the signal keeps.
+    told: Option<Pin<Box<Notified<'a>>>>,
+}
+
+impl<'a> Waiting<'a> {
+    const fn on(signal: &'a StopSignal) -> Self {
+        Self { signal, told: None }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let signal = self.signal;
+        if signal.is_set() {
+            return Poll::Ready(());
         }
+        if self.told.is_none() {
+            if signal.keeps(context.waker()) {
+                // Asked for since the look above, it would have found no waker to wake.
+                return if signal.is_set() {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                };
+            }
+            self.told = Some(Box::pin(signal.told.notified()));
+            // Asked for from here on, the notification is kept: `notified` counts from when it was made.
+            if signal.is_set() {
+                return Poll::Ready(());
+            }
+        }
+        let told = self.told.as_mut().map(|told| told.as_mut().poll(context));
+        told.unwrap_or(Poll::Pending)
     }
 }
 
@@ -116,6 +170,24 @@ mod tests {
         assert_eq!(signal.pause(Duration::ZERO, &gauge).await, Pause::Stopped);
         assert_eq!(signal.unless_set(std::future::pending::<()>()).await, Err(Stopped));
         assert_eq!(begun.elapsed(), Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_reaches_everybody_who_waits_in_whatever_task() {
+        let signal = std::sync::Arc::new(StopSignal::default());
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..3 {
+            let signal = signal.clone();
+            tasks.spawn(async move {
+                let never = signal.unless_set(std::future::pending::<()>());
+                tokio::join!(signal.wait(), never).1
+            });
+        }
+        // All of them wait by the time that a timer fires on paused time.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(tasks.try_join_next().is_none());
+        assert!(signal.set());
+        assert_eq!(tasks.join_all().await, [Err(Stopped); 3]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -45,7 +45,7 @@ pub(crate) async fn live<B: Business>(monkey: Arc<Monkey>, make: impl Fn(&Monkey
     }
     depart(&mut business, &monkey).await;
     if monkey.apply(MonkeyEvent::Finish) {
-        monkey.info("Stopped");
+        monkey.note("Stopped");
     }
 }
 
@@ -104,7 +104,7 @@ async fn recover(monkey: &Monkey, mut failure: Box<Failure>) -> bool {
 
 /// Runs the business once, from start-up to shutdown.
 async fn run<B: Business>(monkey: &Monkey, business: &mut B) -> Result<(), IterationError> {
-    monkey.info("Starting up...");
+    monkey.note("Starting up...");
     match business.startup(monkey).await {
         Ok(()) | Err(IterationError::Stopped(_)) => {}
         Err(error) => {
@@ -113,7 +113,7 @@ async fn run<B: Business>(monkey: &Monkey, business: &mut B) -> Result<(), Itera
         }
     }
     while !monkey.is_stopping() {
-        monkey.info("Starting next iteration");
+        monkey.note("Starting next iteration");
         let begun = clock::now();
         match business.execute(monkey).await {
             Ok(()) => {
@@ -128,10 +128,10 @@ async fn run<B: Business>(monkey: &Monkey, business: &mut B) -> Result<(), Itera
             }
         }
         monkey.leave();
-        monkey.info("Idling...");
+        monkey.note("Idling...");
         business.idle(monkey).await;
     }
-    monkey.info("Shutting down...");
+    monkey.note("Shutting down...");
     match business.shutdown(monkey).await {
         Err(IterationError::Stopped(_)) => Ok(()),
         ended => ended,
