@@ -26,6 +26,8 @@ use crate::{Scale, child, fleet};
 const MONKEYS_PER_PROBE: u64 = 50;
 /// Most of them.
 const PROBES: u64 = 1000;
+/// How often it is looked how many iterations there were.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// Who is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -61,6 +63,7 @@ struct Run {
     own_kib: f64,
     start_seconds: f64,
     stop_seconds: f64,
+    cycle_seconds: f64,
     late_ms: [f64; 2],
 }
 
@@ -174,14 +177,39 @@ impl Measurement {
         let probes = u32::try_from((self.count / MONKEYS_PER_PROBE).clamp(1, PROBES)).unwrap_or(1);
         let (begun, before, cpu_before) = (Instant::now(), iterations(), cpu());
         let late = handle.spawn(lateness(probes, Duration::from_secs_f64(self.seconds)));
-        let late = late.await.unwrap_or_default();
+        let (late, cycle_seconds) = tokio::join!(late, self.cycle(&iterations));
+        let late = late.unwrap_or_default();
         Run {
             iterations: iterations() - before,
             seconds: begun.elapsed().as_secs_f64(),
             cpu_seconds: cpu().saturating_sub(cpu_before).as_secs_f64(),
+            cycle_seconds,
             late_ms: [quantile(&late, 0.5), quantile(&late, 0.99)],
             ..Run::default()
         }
+    }
+
+    /// Returns how long a cycle takes on average: from some iteration to the one of the same monkey a few cycles later, as long as
+    /// they keep their order. To count what falls into a while would be wrong by a part of a cycle, for they come in bursts.
+    async fn cycle(&self, iterations: &impl Fn() -> u64) -> f64 {
+        let reaches = async |count| {
+            while iterations() < count {
+                tokio::time::sleep(LOOK).await;
+            }
+            (iterations(), Instant::now())
+        };
+        let cycles = (self.seconds * 1000.0 / float(self.idle_ms)).floor().max(1.0);
+        let (from, begun) = reaches(iterations() + 1).await;
+        let asked = Duration::from_millis(self.idle_ms).mul_f64(cycles);
+        // Nothing to see until most of it is over.
+        tokio::time::sleep(asked.mul_f64(0.9)).await;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count of cycles"
+        )]
+        let (_, ended) = reaches(from + cycles as u64 * self.count).await;
+        (ended - begun).as_secs_f64() / cycles
     }
 }
 
@@ -264,9 +292,7 @@ fn add(report: &mut Report, count: u64, [fleet, timers, threads]: &[Vec<Run>; 3]
         figure(
             "length of a cycle beyond the asked second, mean",
             "ms",
-            all(fleet, &|run| {
-                (monkeys * run.seconds / float(run.iterations) - 1.0) * 1000.0
-            }),
+            all(fleet, &|run| (run.cycle_seconds - 1.0) * 1000.0),
         ),
         figure(
             "one core's use",
