@@ -29,7 +29,7 @@ pub struct Peer(pub SocketAddr);
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a client may take nothing of an answer that waits for it.
-const READ_PATIENCE: Duration = Duration::from_secs(60);
+const READ_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Size in bytes above which a request's head is refused; what came with the last read may exceed it.
 const HEAD_SIZE: usize = 32 * 1024;

@@ -6,6 +6,7 @@ mod foreign;
 mod link;
 mod link_faults;
 mod monitoring;
+mod pressure;
 mod processes;
 mod support;
 mod tls;

@@ -6,6 +6,7 @@ pub mod fleet;
 pub mod fuzz;
 pub mod ingress;
 pub mod platform;
+pub mod pressure;
 pub mod process;
 pub mod proxy;
 pub mod service;

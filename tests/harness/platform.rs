@@ -7,15 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware::map_response;
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use mobu_fleet::runtime::tasks::{TaskKind, Tasks};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 /// The token that may make others.
 pub const ADMIN_TOKEN: &str = "gt-admin.secret";
@@ -75,6 +76,7 @@ pub struct Platform {
     /// Its address.
     pub address: SocketAddr,
     router: Router,
+    hangs: watch::Sender<bool>,
     tasks: Tasks,
 }
 
@@ -98,16 +100,24 @@ impl Platform {
             given,
             ..Users::default()
         });
-        let router = router(Shared {
+        let hangs = watch::Sender::new(false);
+        let shared = Shared {
             users: users.clone(),
             discovery: discovery(services, &format!("http://{address}")),
-        });
+        };
+        let router = router(shared, hangs.subscribe());
         Ok(Self {
             users,
             address,
             tasks: serve(listener, router.clone()),
             router,
+            hangs,
         })
+    }
+
+    /// Answers nothing any more, though it accepts connections and reads requests; or answers again.
+    pub fn hang(&self, hangs: bool) {
+        self.hangs.send_replace(hangs);
     }
 
     /// Ends it with all its connections. It forgets nobody.
@@ -175,12 +185,20 @@ fn merge(into: &mut Value, from: &Value) {
     }
 }
 
-fn router(shared: Shared) -> Router {
+fn router(shared: Shared, hangs: watch::Receiver<bool>) -> Router {
     Router::new()
         .route("/repertoire/discovery", get(discover))
         .route("/auth/api/v1/tokens", post(create))
         .route("/auth/api/v1/user-info", get(user_info))
         .route("/muster/{*path}", get(muster))
+        .layer(from_fn(move |request: Request, next: Next| {
+            let mut hangs = hangs.clone();
+            async move {
+                // It ends only with the stand-in, and the request with it.
+                drop(hangs.wait_for(|hangs| !hangs).await);
+                next.run(request).await
+            }
+        }))
         // A connection for each request: when it is killed, none is left that would still be served.
         .layer(map_response(async |mut response: Response| {
             let close = HeaderValue::from_static("close");

@@ -2,7 +2,7 @@
 //! `print(...)` prints what stands there (`2+2` is 4), `late(x)` prints it after the reply, `err(x)` to the standard error,
 //! `raise X` fails, `raise_quietly` fails without traceback, `sleep` goes on until it is interrupted, `garbage` sends what is no
 //! message, `reply_only` never says that it is idle, `close` closes the connection normally, `drop` without a word, `flood` sends
-//! a message of a megabyte, `die` ends the kernel, of which the lab tells, `die_late` does so soon after the reply.
+//! a message of a megabyte, `chatter` one of 60 KiB, `die` ends the kernel, of which the lab tells, `die_late` does so soon after the reply.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -193,6 +193,7 @@ impl Kernel {
                     return Err(Gone);
                 }
                 "drop" => return Err(Gone),
+                "chatter" => self.print("stdout", parent, &"0123456789abcde\n".repeat(3840)).await?,
                 "flood" => self.print("stdout", parent, &"x".repeat(1 << 20)).await?,
                 _ => {}
             }
