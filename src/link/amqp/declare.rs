@@ -89,6 +89,12 @@ impl Declarations {
         Ok(())
     }
 
+    /// Returns whether all of these were declared.
+    pub(super) fn has(&self, objects: &[Object]) -> bool {
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        objects.iter().all(|object| done.contains(&key(object)))
+    }
+
     /// Forgets that these were declared: one of them is gone.
     pub(super) fn forget(&self, objects: &[Object]) {
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);

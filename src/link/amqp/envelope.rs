@@ -35,7 +35,7 @@ pub(super) enum Promise {
 }
 
 /// Where a message goes on the broker.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Route {
     pub(super) exchange: String,
     pub(super) key: String,

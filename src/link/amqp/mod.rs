@@ -20,6 +20,7 @@ mod fate;
 mod inbox;
 mod publisher;
 mod session;
+mod soft;
 mod tls;
 
 pub use self::config::{AmqpConfig, InvalidBrokerUrl};

@@ -2,7 +2,7 @@
 //!
 //! A task of its own makes a send whole: whoever waits for it may give up at any await, and the next send still
 //! begins where the last ended. One at a time, because lapin hands a returned message to whichever confirm
-//! comes next.
+//! comes next. What may be lost needs neither, once its channel is open: see [`Soft`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,12 +20,13 @@ use super::declare::Declarations;
 use super::envelope::{Promise, Route, check_size};
 use super::errors::{self, within};
 use super::fate::Fate;
+use super::soft::Soft;
 use crate::link::{LinkError, Message};
 use crate::runtime::tasks::{TaskKind, Tasks};
 
 /// Messages that wait to be written, per lane. Enough for a burst of a thousand replicas' worth of queries; when it
 /// is full, who posts is told [`LinkError::Full`], and who publishes waits up to the operation timeout.
-const WAITING: usize = 1024;
+pub(super) const WAITING: usize = 1024;
 
 /// One message on its way out.
 struct Outgoing {
@@ -47,6 +48,8 @@ enum Order {
 pub(super) struct Publisher {
     /// By [`Promise`], in its order.
     lanes: BTreeMap<u8, mpsc::Sender<Order>>,
+    soft: Arc<Soft>,
+    declarations: Arc<Declarations>,
     fate: Fate,
     limit: Duration,
     /// Posts dropped because too many waited or the broker blocked.
@@ -58,12 +61,14 @@ const PROMISES: [Promise; 4] = [Promise::Kept, Promise::Heard, Promise::Soft, Pr
 impl Publisher {
     /// Starts the lanes; a lane's channel is opened when its first message comes.
     pub(super) fn start(declarations: &Arc<Declarations>, fate: &Fate, limit: Duration, tasks: &Tasks) -> Self {
+        let soft = Arc::new(Soft::default());
         let lanes = PROMISES
             .into_iter()
             .map(|promise| {
                 let (tx, rx) = mpsc::channel(WAITING);
                 let lane = Lane {
                     promise,
+                    soft: Arc::clone(&soft),
                     declarations: Arc::clone(declarations),
                     fate: fate.clone(),
                     limit,
@@ -76,6 +81,8 @@ impl Publisher {
             .collect();
         Self {
             lanes,
+            soft,
+            declarations: Arc::clone(declarations),
             fate: fate.clone(),
             limit,
             dropped: AtomicU64::new(0),
@@ -95,11 +102,15 @@ impl Publisher {
     ) -> Result<(), LinkError> {
         self.fate.check()?;
         let (answer, answered) = oneshot::channel();
-        let lane = self.lane(route.promise);
+        let (lane, is_soft) = (self.lane(route.promise), route.promise == Promise::Soft);
         let order = order(route, message, Some(answer))?;
         let sending = async {
             // Both fail only when the lane is gone, and the lane goes with the session.
-            lane.send(order).await.ok()?;
+            let place = lane.reserve().await.ok()?;
+            if is_soft {
+                self.soft.queue();
+            }
+            place.send(order);
             answered.await.ok()
         };
         match within(self.limit, operation, sending).await? {
@@ -113,18 +124,46 @@ impl Publisher {
     /// Hands over without waiting.
     pub(super) fn post(&self, route: Route, message: &Message) -> Result<(), LinkError> {
         self.fate.check()?;
-        let soft = route.promise != Promise::Kept;
-        let lane = self.lane(route.promise);
-        let order = order(route, message, None)?;
-        if (soft && self.fate.is_blocked()) || lane.try_send(order).is_err() {
+        let posted = if route.promise != Promise::Kept && self.fate.is_blocked() {
+            Err(LinkError::Full)
+        } else {
+            self.hand_over(route, message)
+        };
+        if matches!(posted, Err(LinkError::Full)) {
             self.fate.check()?;
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
                 warn!(dropped, "the broker takes no messages: {dropped} dropped so far");
             }
-            return Err(LinkError::Full);
         }
+        posted
+    }
+
+    fn hand_over(&self, route: Route, message: &Message) -> Result<(), LinkError> {
+        let is_soft = route.promise == Promise::Soft;
+        let lane = self.lane(route.promise);
+        let outgoing = outgoing(route, message, None)?;
+        if is_soft
+            && let Some(sent) = self.soft.send(
+                &self.declarations,
+                &outgoing.route,
+                &outgoing.properties,
+                &outgoing.payload,
+            )
+        {
+            return sent;
+        }
+        let place = lane.try_reserve().map_err(|_| LinkError::Full)?;
+        if is_soft {
+            self.soft.queue();
+        }
+        place.send(Order::Send(Box::new(outgoing)));
         Ok(())
+    }
+
+    /// Returns whether the broker has closed the channel of what may be lost.
+    pub(super) fn is_soft_channel_closed(&self) -> bool {
+        self.soft.is_closed()
     }
 
     /// Waits until what was handed over so far is sent. The caller bounds it.
@@ -144,21 +183,31 @@ fn order(
     message: &Message,
     answer: Option<oneshot::Sender<Result<(), LinkError>>>,
 ) -> Result<Order, LinkError> {
+    Ok(Order::Send(Box::new(outgoing(route, message, answer)?)))
+}
+
+fn outgoing(
+    route: Route,
+    message: &Message,
+    answer: Option<oneshot::Sender<Result<(), LinkError>>>,
+) -> Result<Outgoing, LinkError> {
     check_size(&message.payload)?;
-    Ok(Order::Send(Box::new(Outgoing {
+    Ok(Outgoing {
         properties: route.properties(message)?,
         payload: message.payload.clone(),
         route,
         answer,
-    })))
+    })
 }
 
 /// The task behind one promise.
 struct Lane {
     promise: Promise,
+    soft: Arc<Soft>,
     declarations: Arc<Declarations>,
     fate: Fate,
     limit: Duration,
+    /// Open, unless the promise is soft: that channel is shared.
     channel: Option<Channel>,
     /// Confirms that nobody waits for, oldest first, with what they are about. They tell why a channel was closed, and one that is
     /// dropped early stays in lapin's memory.
@@ -194,6 +243,9 @@ impl Lane {
                     // Whoever gave up meanwhile has made other plans.
                     if !outgoing.answer.as_ref().is_some_and(oneshot::Sender::is_closed) {
                         self.handle(*outgoing).await;
+                    }
+                    if self.promise == Promise::Soft {
+                        self.soft.unqueue();
                     }
                 }
                 Some(Order::Flush(done)) => {
@@ -246,6 +298,10 @@ impl Lane {
                 LinkError::TimedOut { .. } => !self.fate.is_blocked(),
                 _ => true,
             };
+            if spoilt && self.promise == Promise::Soft {
+                // Nothing is confirmed there, so the reason comes by another way.
+                drop(tokio::time::timeout(self.limit, self.fate.ended()).await);
+            }
             if spoilt {
                 self.fate.end(error.to_string());
             }
@@ -266,6 +322,9 @@ impl Lane {
                 confirm
                     .await
                     .map(|confirmation| Sent::Confirmed(Box::new(confirmation)))
+            } else if self.promise == Promise::Soft {
+                // Resolves at once, and a confirm that is dropped instead stays in lapin's memory.
+                confirm.await.map(|_| Sent::Unconfirmed)
             } else {
                 Ok(Sent::Written(confirm))
             }
@@ -275,6 +334,7 @@ impl Lane {
             .await?
             .map_err(|error| self.why(route, &error))?;
         match sent {
+            Sent::Unconfirmed => Ok(()),
             Sent::Written(confirm) => {
                 self.pending.push_back((route.target.clone(), confirm));
                 Ok(())
@@ -300,12 +360,24 @@ impl Lane {
     }
 
     async fn open(&mut self) -> Result<Channel, LinkError> {
+        if self.promise == Promise::Soft {
+            return self.open_soft().await;
+        }
         if let Some(channel) = &self.channel {
             return Ok(channel.clone());
         }
         let channel = self.declarations.channel().await?;
         select_confirms(&channel, self.limit).await?;
         self.channel = Some(channel.clone());
+        Ok(channel)
+    }
+
+    async fn open_soft(&self) -> Result<Channel, LinkError> {
+        if let Some(channel) = self.soft.channel() {
+            return Ok(channel);
+        }
+        let channel = self.declarations.channel().await?;
+        self.soft.set_channel(channel.clone());
         Ok(channel)
     }
 
@@ -323,7 +395,12 @@ impl Lane {
 
     /// Closes the channel, so that the broker has taken all that was written to it.
     async fn settle(&mut self) {
-        if let Some(channel) = self.channel.take() {
+        let channel = if self.promise == Promise::Soft {
+            self.soft.take().await
+        } else {
+            self.channel.take()
+        };
+        if let Some(channel) = channel {
             // If that fails the session ends anyway; it is what a flush comes before.
             drop(within(self.limit, "channel.close", channel.close(200, "done".into())).await);
         }
@@ -376,6 +453,7 @@ pub(super) fn verdict(confirmation: &Confirmation, route: &Route) -> Result<(), 
 
 /// How far a message got.
 enum Sent {
+    Unconfirmed,
     Written(PublisherConfirm),
     Confirmed(Box<Confirmation>),
 }

@@ -35,7 +35,7 @@ pub(super) struct AmqpSession {
     topology: Topology,
     fate: Fate,
     declarations: Arc<Declarations>,
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
     inboxes: Inboxes,
     socket: Socket,
     limit: Duration,
@@ -59,8 +59,10 @@ impl AmqpSession {
         let connection = Arc::new(connection);
         let declarations = Arc::new(Declarations::new(connection.clone(), role, limit));
         let gone = CancellationToken::new();
+        let publisher = Arc::new(Publisher::start(&declarations, &fate, limit, &tasks));
         let keeper = Keeper {
             connection,
+            publisher: Arc::clone(&publisher),
             socket: socket.clone(),
             fate: fate.clone(),
             limit,
@@ -71,7 +73,7 @@ impl AmqpSession {
         Tasks::new().spawn(TaskKind::Expendable, "amqp-connection", keeper.run(events));
         Self {
             topology,
-            publisher: Publisher::start(&declarations, &fate, limit, &tasks),
+            publisher,
             inboxes: Inboxes {
                 declarations: Arc::clone(&declarations),
                 fate: fate.clone(),
@@ -247,6 +249,7 @@ fn unique() -> String {
 /// Owns the connection: learns how it does, and closes it before anything that lives on it is dropped.
 struct Keeper {
     connection: Arc<Connection>,
+    publisher: Arc<Publisher>,
     socket: Socket,
     fate: Fate,
     limit: Duration,
@@ -265,8 +268,10 @@ impl Keeper {
             match event {
                 Some(Event::ConnectionBlocked(reason)) => self.fate.block(reason),
                 Some(Event::ConnectionUnblocked) => self.fate.unblock(),
-                // Of one channel: a refused declaration, perhaps. Whoever uses the channel knows what it means.
-                Some(Event::Error(error)) if error.is_amqp_soft_error() => {}
+                // Of one channel: a refused declaration, perhaps. Whoever uses the channel knows what it means, unless it is the one
+                // on which nobody waits for anything.
+                Some(Event::Error(error)) if error.is_amqp_soft_error() && !self.publisher.is_soft_channel_closed() => {
+                }
                 Some(Event::Error(error)) => self.fate.end(super::errors::words(&error)),
                 Some(_) => {}
                 None => self.fate.end("the connection is gone"),
