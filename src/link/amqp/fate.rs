@@ -60,6 +60,11 @@ impl Fate {
         self.ended.cancelled().await;
     }
 
+    /// The same, for who keeps waiting.
+    pub(super) async fn into_ended(self) {
+        self.ended.cancelled_owned().await;
+    }
+
     /// Waits until the broker does not hold back publishers, or the session has ended.
     pub(super) async fn unblocked(&self) {
         let mut health = self.subscribe();

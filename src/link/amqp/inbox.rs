@@ -1,10 +1,10 @@
 //! Receives: consumers turned into inboxes.
 //!
-//! A delivery is acknowledged when the inbox hands it on, so that a slow reader holds back the broker and not our memory. The
+//! A delivery is acknowledged after the inbox has handed it on, so that a slow reader holds back the broker and not our memory. The
 //! acknowledgements travel through a task of their own: while the broker blocks publishers they wait, and
-//! reading must not wait with them.
+//! reading must not wait with them. That task is woken for a batch of deliveries, not for each of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Acker, Consumer};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::declare::Declarations;
 use super::envelope;
@@ -27,8 +27,8 @@ use crate::runtime::tasks::{TaskKind, Tasks};
 const LOG_PREFETCH: u16 = 200;
 /// Messages on their way to one inbox.
 const INBOX_PREFETCH: u16 = 100;
-/// Acknowledgements wait this long for company.
-const ACK_IDLE: Duration = Duration::from_millis(20);
+/// Acknowledgements wait this long for company. What is not acknowledged keeps nothing from coming, up to the prefetch.
+const ACK_WAIT: Duration = Duration::from_millis(500);
 
 /// How the kind of a message begins that came by a way that is none of its queue's.
 const FOREIGN: &str = "foreign";
@@ -172,32 +172,32 @@ impl Inboxes {
         queue: &str,
         reading: Reading,
     ) -> Result<impl Stream<Item = Delivery> + Send + use<>, LinkError> {
-        let batch = reading.prefetch / 4;
+        let owed = Arc::new(Owed::new(reading.prefetch / 4));
         let consumer = self.consume(queue, reading).await?;
-        // Never more than the prefetch wait in it, because the broker sends no more than that unacknowledged.
-        let (acks, waiting) = mpsc::unbounded_channel();
         self.tasks.spawn(
             TaskKind::Expendable,
             "amqp-acks",
-            acknowledge(waiting, batch, self.fate.clone()),
+            acknowledge(Arc::clone(&owed), self.fate.clone()),
         );
-        Ok(self.deliveries(consumer).inspect(move |delivery| {
-            // The task ends only with the session, and then the broker gives all of it to somebody else.
-            drop(acks.send(delivery.acker.clone()));
-        }))
+        let reader = Reader(owed);
+        Ok(self
+            .deliveries(consumer)
+            .inspect(move |delivery| reader.0.add(&delivery.acker)))
     }
 
     /// The deliveries of a consumer until the session ends. That they end for another reason ends the session.
     fn deliveries(&self, consumer: Consumer) -> impl Stream<Item = Delivery> + Send + use<> {
-        let state = (consumer, self.fate.clone());
-        stream::unfold(state, async |(mut consumer, fate)| {
+        // Kept from one delivery to the next: to begin waiting anew for each costs more than the wait.
+        let ended = Box::pin(self.fate.clone().into_ended());
+        let state = (consumer, self.fate.clone(), ended);
+        stream::unfold(state, async |(mut consumer, fate, mut ended)| {
             let next = tokio::select! {
                 biased;
-                () = fate.ended() => return None,
+                () = &mut ended => return None,
                 next = consumer.next() => next,
             };
             match next {
-                Some(Ok(delivery)) => Some((delivery, (consumer, fate))),
+                Some(Ok(delivery)) => Some((delivery, (consumer, fate, ended))),
                 Some(Err(error)) => {
                     fate.end(errors::words(&error));
                     None
@@ -211,15 +211,102 @@ impl Inboxes {
     }
 }
 
-/// Acknowledges in batches: when `batch` wait, or when no more come for a moment.
-async fn acknowledge(mut waiting: mpsc::UnboundedReceiver<Acker>, batch: u16, fate: Fate) {
-    while let Some(mut last) = waiting.recv().await {
-        for _ in 1..batch {
-            match tokio::time::timeout(ACK_IDLE, waiting.recv()).await {
-                Ok(Some(next)) => last = next,
-                Ok(None) | Err(_) => break,
-            }
+/// Deliveries that were handed on and not yet acknowledged.
+#[derive(Debug)]
+struct Owed {
+    /// How many are acknowledged together.
+    batch: u16,
+    state: Mutex<OwedState>,
+    /// Told of the first one, of a batch, and of the end.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct OwedState {
+    /// The newest: to acknowledge it is to acknowledge all before.
+    last: Option<Acker>,
+    count: u16,
+    /// Whether no others come.
+    is_over: bool,
+}
+
+impl Owed {
+    fn new(batch: u16) -> Self {
+        Self {
+            batch,
+            state: Mutex::default(),
+            changed: Notify::new(),
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, OwedState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, acker: &Acker) {
+        let mut state = self.lock();
+        state.last = Some(acker.clone());
+        // The broker sends no more than the prefetch unacknowledged.
+        state.count = state.count.saturating_add(1);
+        let count = state.count;
+        drop(state);
+        if count == 1 || count == self.batch {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits until something is owed; `None` once nothing will be.
+    async fn something(&self) -> Option<()> {
+        loop {
+            {
+                let state = self.lock();
+                if state.count > 0 {
+                    return Some(());
+                }
+                if state.is_over {
+                    return None;
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    /// Waits until a batch is owed, or all that will be.
+    async fn batch(&self) {
+        loop {
+            {
+                let state = self.lock();
+                if state.count >= self.batch || state.is_over {
+                    return;
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    fn take(&self) -> Option<Acker> {
+        let mut state = self.lock();
+        state.count = 0;
+        state.last.take()
+    }
+}
+
+/// The reading half: says when nothing more will be owed.
+struct Reader(Arc<Owed>);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.lock().is_over = true;
+        self.0.changed.notify_one();
+    }
+}
+
+/// Acknowledges in batches: when one is full, or after a moment.
+async fn acknowledge(owed: Arc<Owed>, fate: Fate) {
+    while owed.something().await.is_some() {
+        // Either way what is owed then is acknowledged.
+        tokio::time::timeout(ACK_WAIT, owed.batch()).await.ok();
+        let Some(last) = owed.take() else { continue };
         // No time limit: it waits while the broker blocks publishers, and the session's end aborts it.
         match last.ack(BasicAckOptions { multiple: true }).await {
             Ok(true) => {}
