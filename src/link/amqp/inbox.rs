@@ -25,8 +25,9 @@ use crate::runtime::tasks::{TaskKind, Tasks};
 
 /// Entries of the log on their way to one reader.
 const LOG_PREFETCH: u16 = 200;
-/// Messages on their way to one inbox.
-const INBOX_PREFETCH: u16 = 100;
+/// Messages on their way to one inbox. All replicas report at once after a change, and a few hundred of them need not wait for
+/// acknowledgements.
+const INBOX_PREFETCH: u16 = 400;
 /// Acknowledgements wait this long for company. What is not acknowledged keeps nothing from coming, up to the prefetch.
 const ACK_WAIT: Duration = Duration::from_millis(500);
 

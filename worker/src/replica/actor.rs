@@ -9,7 +9,7 @@ use mobu_fleet::domain::ids::FlockName;
 use mobu_fleet::domain::messages::{
     Announcement, AnswerBody, FlockPhase, FlockReport, LogEntry, ProcessFigures, Query, ReadEntry, Report, SCHEMA, Wire,
 };
-use mobu_fleet::link::{Address, Link, LinkError, LogRecord, Message, Session, SessionHealth};
+use mobu_fleet::link::{Address, Inbox, Link, LinkError, LogRecord, Message, Session, SessionHealth};
 use mobu_fleet::runtime::backoff::Backoff;
 use mobu_fleet::runtime::clock::{self, Instant};
 use mobu_fleet::runtime::tasks::{TaskKind, Tasks};
@@ -29,8 +29,8 @@ use crate::flock::{FlockHandle, Pasture, Status, Wish};
 use crate::measure::lateness::{Change, LatenessWatch};
 use crate::measure::outlet::BEAT;
 
-/// How many events of the session wait. Full, the session waits, and the broker with it.
-const EVENTS: usize = 64;
+/// How many events of the session wait: it has a few in its life, and waits if they are many.
+const EVENTS: usize = 8;
 /// How many commands to the session wait. It gets one or two in its life.
 const COMMANDS: usize = 8;
 /// How long a report waits for flocks that do what they were told: most have done it by then, and one report tells it all.
@@ -63,6 +63,11 @@ pub(crate) struct Replica {
     telling: Telling,
     lateness: LatenessWatch,
     session: Option<Arc<dyn Session>>,
+    /// What arrives for this replica, while there is a session. Read here and not by the session's task: each hop from task to task
+    /// costs a message more than all that is done with it.
+    inbox: Option<Inbox<Message>>,
+    /// The entries of the log, while it is read.
+    log: Option<Inbox<LogRecord>>,
     commands: Option<mpsc::Sender<SessionCommand>>,
     /// Cancelled when the replica has ended, so that what serves its health may end too.
     ended: CancellationToken,
@@ -90,6 +95,10 @@ enum Course {
 
 enum Next {
     Session(SessionEvent),
+    Message(Message),
+    Record(LogRecord),
+    /// An inbox has ended, and its session with it.
+    Ended(&'static str),
     Event(ReplicaEvent),
     Report,
     Changed,
@@ -124,6 +133,8 @@ impl Replica {
             telling: Telling::default(),
             lateness: LatenessWatch::new(config.max_lateness, clock::now()),
             session: None,
+            inbox: None,
+            log: None,
             commands: None,
             changed: pasture.changed.clone(),
             config,
@@ -174,11 +185,19 @@ impl Replica {
                 () = surroundings.outlet.filled(), if self.next_events.is_none() => Next::EventsWait,
                 // What has come goes before what is due: after a freeze, silence is only believed once everything was looked at.
                 Some(event) = events.recv() => Next::Session(event),
+                message = arrival(&mut self.inbox) => message.map_or(Next::Ended("the replica's queue is gone"), Next::Message),
+                record = arrival(&mut self.log) => record.map_or(Next::Ended("the state log is gone"), Next::Record),
                 () = until(deadline) => Next::Event(ReplicaEvent::Tick),
             };
             let course = match next {
                 Next::Event(event) => self.handle(event),
                 Next::Session(event) => self.session_event(event),
+                Next::Message(message) => self.message(&message),
+                Next::Record(record) => self.record(&record),
+                Next::Ended(reason) => {
+                    self.inboxes_ended(reason);
+                    Course::On
+                }
                 Next::Report => {
                     self.report();
                     Course::On
@@ -200,6 +219,8 @@ impl Replica {
             if course == Course::End {
                 break;
             }
+            // lapin's consumers know nothing of tokio's budget: a long log to read must not keep the flocks from the thread.
+            tokio::task::consume_budget().await;
         }
         // Without its sender, the session closes; what was handed over is sent before.
         self.commands = None;
@@ -290,8 +311,9 @@ impl Replica {
 
     fn session_event(&mut self, event: SessionEvent) -> Course {
         match event {
-            SessionEvent::Opened(session) => {
+            SessionEvent::Opened(session, inbox) => {
                 self.session = Some(session);
+                (self.inbox, self.log) = (Some(inbox), None);
                 self.telling.forget();
                 self.pasture.surroundings.outlet.set_open(true);
                 self.set_link(LinkStatus::Open);
@@ -300,6 +322,7 @@ impl Replica {
             SessionEvent::NameTaken { by_another } => self.handle(ReplicaEvent::NameTaken { by_another }),
             SessionEvent::Lost(reason) => {
                 self.session = None;
+                (self.inbox, self.log) = (None, None);
                 self.pasture.surroundings.outlet.set_open(false);
                 self.set_link(LinkStatus::Closed(reason));
                 self.handle(ReplicaEvent::Lost)
@@ -313,9 +336,19 @@ impl Replica {
                 }
                 Course::On
             }
-            SessionEvent::Attached => self.handle(ReplicaEvent::Attached),
-            SessionEvent::Record(record) => self.record(&record),
-            SessionEvent::Message(message) => self.message(&message),
+            SessionEvent::Attached(log) => {
+                self.log = Some(log);
+                self.handle(ReplicaEvent::Attached)
+            }
+        }
+    }
+
+    /// Reads no more of a session that has ended in part. Mostly all of it has, and its loss is on its way.
+    fn inboxes_ended(&mut self, reason: &'static str) {
+        (self.inbox, self.log) = (None, None);
+        let session = self.session.as_ref();
+        if session.is_some_and(|session| !matches!(*session.health().borrow(), SessionHealth::Closed { .. })) {
+            self.command(SessionCommand::End(reason));
         }
     }
 
@@ -505,6 +538,14 @@ impl Replica {
             }
             is_new
         });
+    }
+}
+
+/// Waits for what comes next; for ever while there is no inbox.
+async fn arrival<T>(inbox: &mut Option<Inbox<T>>) -> Option<T> {
+    match inbox {
+        Some(inbox) => inbox.recv().await,
+        None => std::future::pending().await,
     }
 }
 

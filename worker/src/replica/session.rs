@@ -34,8 +34,8 @@ const HOME: Duration = Duration::from_secs(5);
 /// What a session brings.
 #[derive(Debug)]
 pub(super) enum SessionEvent {
-    /// It is open, and the instance ID is ours.
-    Opened(Arc<dyn Session>),
+    /// It is open, and the instance ID is ours: what arrives for it comes in this inbox.
+    Opened(Arc<dyn Session>, Inbox<Message>),
     /// The instance ID is in use; whether by a process that lives and says so, or by nobody that answers, which may be our
     /// own last connection that the broker has not given up yet.
     NameTaken { by_another: bool },
@@ -43,12 +43,8 @@ pub(super) enum SessionEvent {
     Lost(String),
     /// The broker holds back, or does not any more.
     Health(SessionHealth),
-    /// Something for this replica.
-    Message(Message),
-    /// The log is being read.
-    Attached,
-    /// The next entry of the log.
-    Record(LogRecord),
+    /// The log is being read: its entries come in this inbox.
+    Attached(Inbox<LogRecord>),
 }
 
 /// What the replica wants of its session. Once nobody can send any more, it is closed in an orderly way, and no other is opened.
@@ -163,7 +159,7 @@ impl Supervisor {
         }
     }
 
-    async fn serve(&mut self, session: Arc<dyn Session>, mut inbox: Inbox<Message>, number: u8) -> End {
+    async fn serve(&mut self, session: Arc<dyn Session>, inbox: Inbox<Message>, number: u8) -> End {
         let (link, id) = (self.link.describe(), &self.instance_id);
         info!(replica.id = %id, "replica {id} is connected to {link}");
         if number > 0 {
@@ -173,10 +169,10 @@ impl Supervisor {
             );
         }
         let mut health = session.health();
-        if self.events.send(SessionEvent::Opened(session.clone())).await.is_err() {
+        let opened = SessionEvent::Opened(session.clone(), inbox);
+        if self.events.send(opened).await.is_err() {
             return End::Closed;
         }
-        let mut log: Option<Inbox<LogRecord>> = None;
         let ended = link::ended(session.health());
         let home = home_again(&*session, id, number);
         tokio::pin!(ended, home);
@@ -186,10 +182,7 @@ impl Supervisor {
                 reason = &mut ended => break End::Lost(reason),
                 command = self.commands.recv() => match command {
                     Some(SessionCommand::Read(start)) => match session.read_log(start).await {
-                        Ok(reader) => {
-                            log = Some(reader);
-                            SessionEvent::Attached
-                        }
+                        Ok(reader) => SessionEvent::Attached(reader),
                         Err(error) => break End::Lost(chain(&error)),
                     },
                     Some(SessionCommand::End(reason)) => break End::Lost(reason.to_owned()),
@@ -197,14 +190,6 @@ impl Supervisor {
                 },
                 () = &mut home => break End::Lost("its own queue may be had again".to_owned()),
                 Ok(()) = health.changed() => SessionEvent::Health(health.borrow_and_update().clone()),
-                message = inbox.recv() => match message {
-                    Some(message) => SessionEvent::Message(message),
-                    None => break End::Lost("the replica's queue is gone".to_owned()),
-                },
-                record = next(&mut log) => match record {
-                    Some(record) => SessionEvent::Record(record),
-                    None => break End::Lost("the state log is gone".to_owned()),
-                },
             };
             if self.events.send(event).await.is_err() {
                 break End::Closed;
@@ -370,13 +355,5 @@ async fn home_again(session: &dyn Session, id: &InstanceId, number: u8) {
             Ok(()) | Err(LinkError::Unroutable { .. }) => return,
             Err(error) => debug!(replica.id = %id, error = chain(&error), "the replica's own queue is not to be had"),
         }
-    }
-}
-
-/// Waits for the next entry, or for ever while nothing is read.
-async fn next(log: &mut Option<Inbox<LogRecord>>) -> Option<LogRecord> {
-    match log {
-        Some(log) => log.recv().await,
-        None => std::future::pending().await,
     }
 }
