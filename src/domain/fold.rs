@@ -53,7 +53,7 @@ pub struct View {
     state: Option<Held>,
     /// The revision of the newest state that counts, if it cannot be read.
     unreadable: Option<Revision>,
-    history: VecDeque<PastChange>,
+    history: VecDeque<Arc<PastChange>>,
 }
 
 /// A state that somebody knows, and all that must not be forgotten with it.
@@ -172,7 +172,7 @@ impl View {
     }
 
     /// The last changes, oldest first: at most [`HISTORY_KEPT`].
-    pub fn history(&self) -> &VecDeque<PastChange> {
+    pub fn history(&self) -> &VecDeque<Arc<PastChange>> {
         &self.history
     }
 
@@ -184,7 +184,7 @@ impl View {
         if self.history.len() == HISTORY_KEPT {
             self.history.pop_front();
         }
-        self.history.push_back(past);
+        self.history.push_back(Arc::new(past));
     }
 }
 

@@ -40,12 +40,13 @@ pub(super) struct FlockData {
 
 /// Returns what is known now, and what every replica says of a flock's monkeys; nothing if there is no such flock.
 ///
-/// Both are asked for at once: to ask for one after the other costs a caller a way to the coordinator's loop and back.
+/// Both are asked for at once: to ask for one after the other costs a caller a way to the coordinator's loop and back. The question goes
+/// first, so that what is known is put together while the replicas answer.
 pub(super) async fn survey(api: &Api, flock: FlockName) -> Result<(Box<Status>, Gathered), ApiError> {
     let asked = api
         .fleet
         .gather(Ask::Flock { flock }, Asked::All, api.config.gather_timeout);
-    let (status, gathered) = future::zip(api.fleet.status(), asked).await;
+    let (gathered, status) = future::zip(asked, api.fleet.status()).await;
     Ok((status?, gathered?))
 }
 

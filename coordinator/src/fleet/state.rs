@@ -121,7 +121,7 @@ pub struct FleetState {
     /// What the present session must not forget if it ends.
     memory: Memory,
     /// The changes that the last session knew.
-    remembered: VecDeque<PastChange>,
+    remembered: VecDeque<Arc<PastChange>>,
     replicas: Replicas,
     peers: BTreeMap<SessionId, Peer>,
     wishes: VecDeque<Waiting>,
@@ -164,7 +164,7 @@ pub struct Status {
     /// What that state descends from.
     pub line: Arc<Line>,
     /// The last accepted changes, oldest first.
-    pub history: Vec<PastChange>,
+    pub history: Vec<Arc<PastChange>>,
     /// Every replica heard of.
     pub replicas: Replicas,
     /// Where each stands.
@@ -560,12 +560,12 @@ impl FleetState {
     }
 
     /// The last changes; while there is no session, or it has only begun to read, those that the last one knew.
-    fn history(&self) -> Vec<PastChange> {
+    fn history(&self) -> Vec<Arc<PastChange>> {
         let read = self
             .reign
             .as_ref()
             .map_or(&self.remembered, |reign| reign.view().history());
-        let is_older = |one: &VecDeque<PastChange>, other: &VecDeque<PastChange>| {
+        let is_older = |one: &VecDeque<Arc<PastChange>>, other: &VecDeque<Arc<PastChange>>| {
             one.back().map(|past| past.revision) < other.back().map(|past| past.revision)
         };
         let history = if is_older(read, &self.remembered) {
