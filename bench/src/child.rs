@@ -9,6 +9,7 @@ use std::thread;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::runtime::{Builder, Handle};
 
 use crate::fleet::PATIENCE;
 
@@ -45,6 +46,14 @@ pub(crate) fn command(arguments: &[String]) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("child").args(arguments).stdin(Stdio::null());
     Ok(command)
+}
+
+/// Starts a runtime on a thread of its own, on which what is measured runs alone until the process ends.
+pub(crate) fn measured_thread() -> Result<Handle> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+    Ok(handle)
 }
 
 /// Prints what a measurement came to, for [`run`].

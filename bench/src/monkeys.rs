@@ -104,10 +104,7 @@ impl Measurement {
                 .build()?;
             return Ok((runtime.handle().clone(), Some(runtime)));
         }
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
-        std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
-        Ok((handle, None))
+        Ok((child::measured_thread()?, None))
     }
 
     async fn fleet(&self, handle: &Handle) -> Result<Run> {

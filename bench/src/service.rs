@@ -94,9 +94,7 @@ impl Measurement {
     /// Measures in this process.
     pub(crate) fn run(&self) -> Result<()> {
         let control = Builder::new_current_thread().enable_all().build()?;
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
-        std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+        let handle = child::measured_thread()?;
         let run = match self.side {
             Side::Fleet => control.block_on(self.fleet(&handle))?,
             Side::Bare => control.block_on(self.bare(&handle))?,
