@@ -128,9 +128,8 @@ pub struct FleetState {
     /// The wish whose entry is under way.
     writing: Option<(Waiting, Change)>,
     applying: Vec<Applying>,
+    /// When the newest state was last announced; `None` if it has yet to be.
     announced: Option<Instant>,
-    /// Whether something was accepted since.
-    is_unannounced: bool,
     presented: Option<Instant>,
     /// The revision that took users from everybody so that they can be dealt out anew, and since when replicas are waited for.
     taking: Option<(Revision, Instant)>,
@@ -237,7 +236,6 @@ impl FleetState {
             writing: None,
             applying: Vec::new(),
             announced: None,
-            is_unannounced: false,
             presented: None,
             taking: None,
             is_draining: false,
@@ -257,7 +255,6 @@ impl FleetState {
         self.reign = Some(reign);
         self.began = now;
         self.announced = None;
-        self.is_unannounced = false;
         self.presented = None;
         self.taking = None;
     }
@@ -461,7 +458,7 @@ impl FleetState {
         effects.extend(self.deal(now));
         effects.extend(self.settle_applied(now));
         effects.extend(self.present(now));
-        effects.extend(self.announce(now, self.is_unannounced));
+        effects.extend(self.announce(now));
         effects
     }
 
@@ -625,14 +622,15 @@ impl FleetState {
                 ReignEffect::Led => {
                     let epoch = self.status(now).epoch;
                     info!(epoch = epoch.0, "this coordinator leads in epoch {epoch}");
-                    effects.extend(self.announce(now, true));
+                    self.announced = None;
+                    effects.extend(self.announce(now));
                     effects.push(Effect::TakeRequests);
                     effects.extend(self.autostart(now));
                 }
                 ReignEffect::Committed => {
                     // Every replica reads the log, so this is for those whose reader is stuck. They can wait for the next tick, and
                     // those that are not need not look at it while somebody waits for them.
-                    self.is_unannounced = true;
+                    self.announced = None;
                     if let Some((waiting, change)) = self.writing.take() {
                         effects.extend(self.committed(waiting, change, now));
                     }
@@ -648,11 +646,17 @@ impl FleetState {
         let Some(flocks) = self.rules.autostart.clone() else {
             return Vec::new();
         };
+        let command = Command::Autostart {
+            flocks,
+            stop_others: true,
+        };
+        self.wish_itself(command, now)
+    }
+
+    /// Takes a wish of the coordinator's own, which its configuration asks for.
+    fn wish_itself(&mut self, command: Command, now: Instant) -> Vec<Effect> {
         let wish = Wish {
-            command: Command::Autostart {
-                flocks,
-                stop_others: true,
-            },
+            command,
             by: "coordinator".to_owned(),
             source: Source::Autostart,
             request_id: None,
@@ -672,8 +676,9 @@ impl FleetState {
         let replica_count = self.rules.reign.replica_count;
         let Some(known) = self.known() else { return Vec::new() };
         let flocks = known.state.flocks.iter();
-        let waiting = flocks.filter(|(_, flock)| flock.is_dealt_otherwise(replica_count));
-        let waiting: Vec<_> = waiting.collect();
+        let waiting: Vec<_> = flocks
+            .filter(|(_, flock)| flock.is_dealt_otherwise(replica_count))
+            .collect();
         if waiting.is_empty() {
             self.taking = None;
             return Vec::new();
@@ -695,18 +700,11 @@ impl FleetState {
                 return Vec::new();
             }
         }
-        let wish = Wish {
-            command: Command::Deal {
-                replica_count,
-                idle: is_taken,
-            },
-            by: "coordinator".to_owned(),
-            source: Source::Autostart,
-            request_id: None,
-            wait: false,
-            dry_run: false,
+        let command = Command::Deal {
+            replica_count,
+            idle: is_taken,
         };
-        self.wish(wish, Asker::Nobody, now)
+        self.wish_itself(command, now)
     }
 
     /// Returns whether no replica that reports runs a user of an older generation of a flock and, if we are patient, none that is silent, or
@@ -969,22 +967,17 @@ impl FleetState {
         effects
     }
 
-    fn announce(&mut self, now: Instant, at_once: bool) -> Vec<Effect> {
+    fn announce(&mut self, now: Instant) -> Vec<Effect> {
         let due = self
             .announced
             .is_none_or(|last| now.saturating_duration_since(last) >= self.rules.announce_interval);
-        let Some(reign) = self
-            .reign
-            .as_ref()
-            .filter(|reign| reign.is_leading() && (due || at_once))
-        else {
+        let Some(reign) = self.reign.as_ref().filter(|reign| reign.is_leading() && due) else {
             return Vec::new();
         };
         let Some(held) = reign.view().held() else {
             return Vec::new();
         };
         self.announced = Some(now);
-        self.is_unannounced = false;
         vec![Effect::Announce(Announcement {
             schema: SCHEMA,
             owner: reign.owner().clone(),
