@@ -75,10 +75,14 @@ impl DesiredFlock {
         })
     }
 
-    /// Takes the users from everybody; `before` is what the flock was until now.
-    fn take_users(&mut self, before: &Self) {
-        self.was_among = before.among.filter(|among| *among > 0).or(before.was_among);
-        self.among = Some(0);
+    /// Returns among how many replicas its users were dealt out last, if that is known.
+    fn dealt_last(&self) -> Option<u32> {
+        self.among.filter(|among| *among > 0).or(self.was_among)
+    }
+
+    /// Takes the users from everybody; `among` is for how many they were dealt out last.
+    fn take_users(&mut self, among: Option<u32>) {
+        (self.among, self.was_among) = (Some(0), among);
     }
 
     fn deal_users(&mut self, replica_count: u32) {
@@ -94,6 +98,9 @@ pub struct Stopped {
     /// Digest of the autostart definition that the flock had: it stays stopped until that changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autostart: Option<String>,
+    /// Among how many replicas its users were dealt out last, if they were: one of those may still be stopping them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub among: Option<u32>,
 }
 
 /// A wish to change the desired state, already checked as far as it can be without knowing the state.
@@ -316,9 +323,15 @@ impl DesiredState {
         let started =
             started.filter(|(_, flock)| flock.generation == revision && flock.is_dealt_otherwise(replica_count));
         for (name, flock) in started {
-            match before.flocks.get(name) {
-                Some(ran) if ran.is_dealt_otherwise(replica_count) || ran.moves_users(flock, replica_count) => {
-                    flock.take_users(ran);
+            let ran = before.flocks.get(name);
+            let stopped = before.stopped.get(name).and_then(|stopped| stopped.among);
+            match (ran, stopped) {
+                (Some(ran), _) if ran.is_dealt_otherwise(replica_count) || ran.moves_users(flock, replica_count) => {
+                    flock.take_users(ran.dealt_last());
+                }
+                // Who had which place in a list is not remembered.
+                (None, Some(among)) if among != replica_count || flock.config.users.is_some() => {
+                    flock.take_users(Some(among));
                 }
                 _ => flock.deal_users(replica_count),
             }
@@ -347,6 +360,7 @@ impl DesiredState {
                 name.clone(),
                 Stopped {
                     revision: self.revision,
+                    among: flock.dealt_last(),
                     autostart: flock.autostart,
                 },
             );
@@ -422,7 +436,7 @@ impl DesiredState {
             if idle {
                 flock.deal_users(replica_count);
             } else {
-                flock.take_users(&flock.clone());
+                flock.take_users(flock.dealt_last());
             }
             (flock.generation, flock.refresh_generation) = (revision, revision);
             started.push(name.clone());
@@ -549,6 +563,21 @@ mod tests {
         // One that is started meanwhile waits like the others.
         assert_eq!(among(&start_for(&two, 4)), Some(0));
         assert_eq!(among(&start_for(&four, 4)), Some(4));
+
+        // One that was stopped meanwhile does too: a replica may not know yet.
+        let stop = |state: &DesiredState, flock: &str| after(state, &Command::Stop(name(flock)));
+        let back = start_for(&stop(&two, "dealt"), 4);
+        assert_eq!(
+            (among(&back), back.flocks[&name("dealt")].was_among),
+            (Some(0), Some(2))
+        );
+        let again = start_for(&stop(&taken, "dealt"), 4);
+        assert_eq!(
+            (among(&again), again.flocks[&name("dealt")].was_among),
+            (Some(0), Some(2))
+        );
+        assert_eq!(among(&start_for(&stop(&two, "dealt"), 2)), Some(2));
+        assert_eq!(place(&put(&stop(&first, "listed"), &["a", "b"])), Some(0));
     }
 
     #[test]
