@@ -33,11 +33,15 @@ pub enum Bug {
     TakeSpareOnSilence,
     /// Nobody notices that a log lost entries which it has outgrown since.
     ForgetTheLine,
+    /// Users are dealt out anew before everybody has given them up.
+    DealAtOnce,
+    /// A replica that hears of nobody runs a flock on beyond its lease.
+    IgnoreLease,
 }
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::FoldWithoutOwner,
         Self::AnswerOnConfirm,
         Self::ActBeforeCaughtUp,
@@ -49,6 +53,8 @@ impl Bug {
         Self::KeepRunningWithoutName,
         Self::TakeSpareOnSilence,
         Self::ForgetTheLine,
+        Self::DealAtOnce,
+        Self::IgnoreLease,
     ];
 }
 

@@ -36,4 +36,6 @@ bugs! {
     a_replica_that_goes_on_without_its_name_is_found: KeepRunningWithoutName,
     a_replica_that_takes_silence_for_proof_is_found: TakeSpareOnSilence,
     a_fleet_that_takes_any_higher_revision_for_a_descendant_is_found: ForgetTheLine,
+    a_fleet_that_deals_users_out_at_once_is_found: DealAtOnce,
+    a_replica_that_ignores_leases_is_found: IgnoreLease,
 }

@@ -17,6 +17,7 @@ use mobu_fleet::domain::messages::{
 use mobu_fleet::domain::users;
 use mobu_fleet::link::{MAX_STATE, RequestDelivery, SessionHealth};
 use mobu_fleet::runtime::clock::{Instant, wall};
+use mobu_fleet::simulation::{Bug, has};
 use tracing::{info, warn};
 
 use super::change::{Asker, ChangeError, Outcome, Wish};
@@ -710,6 +711,9 @@ impl FleetState {
     /// Returns whether no replica that reports runs a user of an older generation of a flock and, if we are patient, none that is silent, or
     /// was not heard of, either.
     fn is_given_up(&self, name: &FlockName, flock: &DesiredFlock, is_patient: bool, now: Instant) -> bool {
+        if has(Bug::DealAtOnce) {
+            return true;
+        }
         let (heard, alive) = (self.replicas.heard(), self.replicas.alive(now));
         let has_heard_others = now.saturating_duration_since(self.began) > self.rules.report_interval * 3;
         let mut ran_it = (0..flock.was_among.unwrap_or(0)).map(|id| id.to_string());

@@ -13,7 +13,7 @@ use mobu_fleet::link::memory::Hub;
 use mobu_fleet::link::{Address, Link, Message};
 use serde_json::{Value, json};
 
-use super::script::Wanted;
+use super::script::{LEASE, LEASED, SPREAD, Wanted};
 
 /// What a client was told.
 #[derive(Debug)]
@@ -28,10 +28,16 @@ pub(super) struct Told {
 pub(super) type Heard = Arc<Mutex<Vec<Result<Told, String>>>>;
 
 fn config(flock: usize, count: u32) -> Value {
-    json!({
+    let mut config = json!({
         "name": format!("f{flock}"), "count": count, "user_spec": {"username_prefix": format!("bot-mobu-f{flock}")},
         "scopes": [], "business": {"type": "EmptyLoop"},
-    })
+    });
+    match flock {
+        SPREAD => (config["spread"], config["count"]) = (json!("across_replicas"), json!(3 * count)),
+        LEASED => config["lease"] = json!(LEASE.as_secs()),
+        _ => {}
+    }
+    config
 }
 
 fn command(wanted: Wanted) -> Command {

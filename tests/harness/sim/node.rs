@@ -7,13 +7,15 @@ use mobu_coordinator::Fleet;
 use mobu_coordinator::fleet::actor;
 use mobu_coordinator::fleet::reign::ReignRules;
 use mobu_coordinator::fleet::state::FleetRules;
-use mobu_fleet::domain::ids::SessionId;
+use mobu_fleet::domain::ids::{FlockName, MonkeyName, SessionId};
+use mobu_fleet::domain::messages::FlockReport;
+use mobu_fleet::domain::monkey::MonkeyState;
 use mobu_fleet::link::Link;
 use mobu_fleet::runtime::clock::{Instant, now};
 use mobu_fleet::runtime::tasks::Tasks;
-use mobu_worker::{Worker, WorkerConfig, WorkerHandle};
+use mobu_worker::{LinkStatus, Worker, WorkerConfig, WorkerHandle};
 
-use super::script::{REPLICAS, Role};
+use super::script::Role;
 
 /// A process, from its start to its end.
 #[derive(Debug)]
@@ -28,17 +30,23 @@ pub(super) struct Node {
     pub(super) ending: Option<Instant>,
     /// Since when another process has its name and it has been able to do something about that.
     pub(super) nameless: Option<Instant>,
+    /// Since when it has been awake without a connection.
+    pub(super) alone: Option<Instant>,
+    /// Since when it has been without a connection, or frozen.
+    pub(super) speechless: Option<Instant>,
 }
 
 impl Node {
-    pub(super) fn start(role: Role, life: usize, seed: u64, link: Arc<dyn Link>) -> Self {
+    /// Starts it, in a fleet that it takes for one of `size` replicas.
+    pub(super) fn start(role: Role, size: usize, life: usize, seed: u64, link: Arc<dyn Link>) -> Self {
+        let size = u32::try_from(size).expect("a few");
         match role {
-            Role::Coordinator(number) => Self::coordinator(number, life, seed, link),
-            Role::Replica(number) => Self::replica(number, life, seed, link),
+            Role::Coordinator(number) => Self::coordinator(number, size, life, seed, link),
+            Role::Replica(number) => Self::replica(number, size, seed, link),
         }
     }
 
-    fn coordinator(number: usize, life: usize, seed: u64, link: Arc<dyn Link>) -> Self {
+    fn coordinator(number: usize, size: u32, life: usize, seed: u64, link: Arc<dyn Link>) -> Self {
         let tasks = Tasks::new();
         let session = format!("c{number}-{life}");
         let rules = FleetRules {
@@ -46,7 +54,7 @@ impl Node {
             session: SessionId::new(session.clone()),
             version: "0".to_owned(),
             reign: ReignRules {
-                replica_count: u32::try_from(REPLICAS).expect("a few"),
+                replica_count: size,
                 ..ReignRules::default()
             },
             report_interval: Duration::from_secs(1),
@@ -63,14 +71,16 @@ impl Node {
             worker: None,
             ending: None,
             nameless: None,
+            alone: None,
+            speechless: None,
         }
     }
 
-    fn replica(number: usize, _life: usize, seed: u64, link: Arc<dyn Link>) -> Self {
+    fn replica(number: usize, size: u32, seed: u64, link: Arc<dyn Link>) -> Self {
         let tasks = Tasks::new();
         let mut config = WorkerConfig {
             seed,
-            ..WorkerConfig::for_tests(&number.to_string(), u32::try_from(REPLICAS).expect("a few"))
+            ..WorkerConfig::for_tests(&number.to_string(), size)
         };
         config.monkey_logs.to_file = false;
         let worker = Worker::build(config, link).expect("it needs nothing of this machine");
@@ -83,6 +93,8 @@ impl Node {
             worker: Some(handle),
             ending: None,
             nameless: None,
+            alone: None,
+            speechless: None,
         }
     }
 
@@ -106,20 +118,36 @@ impl Node {
         self.tasks.running() == 0
     }
 
+    /// Notes whether it can hear of the fleet, and the fleet of it.
+    pub(super) fn look(&mut self) {
+        let Some(worker) = &self.worker else { return };
+        let since = |is_so: bool, before: Option<Instant>| is_so.then(|| before.unwrap_or_else(now));
+        let is_open = worker.status().borrow().link == LinkStatus::Open;
+        self.alone = since(!is_open && !self.is_frozen(), self.alone);
+        self.speechless = since(!is_open || self.is_frozen(), self.speechless);
+    }
+
     /// How many of its users are at work now.
     pub(super) fn monkeys(&self) -> u64 {
         let Some(worker) = &self.worker else { return 0 };
-        let at_work = |report: &mobu_fleet::domain::messages::FlockReport| -> u64 {
+        let at_work = |report: &FlockReport| -> u64 {
             let states = report.monkeys.iter();
-            let is_at_work = |state: &mobu_fleet::domain::monkey::MonkeyState| {
-                use mobu_fleet::domain::monkey::MonkeyState::{Error, Running};
-                matches!(state, Running | Error)
-            };
             states
-                .filter(|(state, _)| is_at_work(state))
+                .filter(|(state, _)| is_at_work(**state))
                 .map(|(_, count)| count)
                 .sum()
         };
         worker.flocks().values().map(at_work).sum()
     }
+
+    /// Who of its users in a flock is at work now.
+    pub(super) fn users(&self, flock: &FlockName) -> Vec<MonkeyName> {
+        let monkeys = self.worker.iter().flat_map(|worker| worker.monkeys(flock));
+        let at_work = monkeys.filter(|monkey| is_at_work(monkey.state));
+        at_work.map(|monkey| monkey.name).collect()
+    }
+}
+
+fn is_at_work(state: MonkeyState) -> bool {
+    matches!(state, MonkeyState::Running | MonkeyState::Error)
 }

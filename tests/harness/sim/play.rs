@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, Once};
 use std::time::Duration;
 
-use mobu_fleet::domain::ids::{InstanceId, Revision};
+use mobu_fleet::domain::flock::Spread;
+use mobu_fleet::domain::ids::{FlockName, InstanceId, MonkeyName, Revision};
 use mobu_fleet::domain::messages::{FlockPhase, Standing};
 use mobu_fleet::link::memory::Hub;
 use mobu_fleet::runtime::clock::{Instant, now};
@@ -17,7 +18,7 @@ use super::fault::Plan;
 use super::model::Accepted;
 use super::node::Node;
 use super::oracle::Oracle;
-use super::script::{Event, REPLICAS, Role, Script};
+use super::script::{Event, LEASE, LEASED, MOST_REPLICAS, REPLICAS, Role, SPREAD, Script};
 use super::watch::Watched;
 
 /// How often the invariants are checked between two events.
@@ -32,6 +33,12 @@ const ENDING: Duration = Duration::from_secs(20);
 /// How long a replica may take to stop its monkeys while another process has its name, and the link works for it: it asks that
 /// process whether it lives, again and again, and question and answer may be lost.
 const NAMELESS: Duration = Duration::from_secs(40);
+
+/// How long a replica that is not heard is waited for before its users are given to others: `spread: across_replicas`.
+const SILENT_WAIT: Duration = Duration::from_secs(30);
+
+/// How long a replica may take to notice something.
+const SLACK: Duration = Duration::from_secs(2);
 
 /// A run in which everything was as it must be.
 #[derive(Debug)]
@@ -91,6 +98,8 @@ struct World {
     oracle: Arc<Mutex<Oracle>>,
     link: Watched,
     nodes: Vec<Node>,
+    /// How many replicas the fleet is to have.
+    size: usize,
     /// Tasks of the harness itself.
     own: Tasks,
     notes: Arc<Mutex<Notes>>,
@@ -124,6 +133,7 @@ pub(super) async fn play_world(script: &Script) -> Result<Played, Box<Failure>> 
         oracle,
         link,
         nodes: Vec::new(),
+        size: REPLICAS,
         own: Tasks::new(),
         notes: Arc::default(),
         heard: Heard::default(),
@@ -183,7 +193,7 @@ impl World {
         for number in 0..self.script.coordinators {
             self.start(Role::Coordinator(number));
         }
-        for number in 0..REPLICAS {
+        for number in 0..self.size {
             self.start(Role::Replica(number));
         }
         for (at, event) in self.script.events.clone() {
@@ -224,7 +234,7 @@ impl World {
     fn start(&mut self, role: Role) {
         self.lives += 1;
         let seed = self.random.u64(..);
-        let node = Node::start(role, self.lives, seed, Arc::new(self.link.clone()));
+        let node = Node::start(role, self.size, self.lives, seed, Arc::new(self.link.clone()));
         self.say(&format!("started {}", node.name));
         if let Some(worker) = &node.worker {
             let watch = watch_replica(
@@ -272,7 +282,7 @@ impl World {
                 }
             }
             Event::Start(role) => {
-                if self.nodes_of(role).is_empty() {
+                if self.nodes_of(role).is_empty() && self.belongs(role) {
                     self.start(role);
                 }
             }
@@ -281,10 +291,11 @@ impl World {
                 let is_known = running
                     .iter()
                     .any(|index| self.knower.as_ref() == Some(&self.nodes[*index].name));
-                if running.len() < 2 && !is_known {
+                if running.len() < 2 && !is_known && self.belongs(Role::Replica(number)) {
                     self.start(Role::Replica(number));
                 }
             }
+            Event::Scale(size) => self.scale(size),
             Event::Cut(role) => {
                 if let Some(index) = self.pick(role) {
                     let name = self.nodes[index].name.clone();
@@ -359,6 +370,33 @@ impl World {
                 drop(self.own.spawn(TaskKind::Expendable, "request", publish));
             }
         }
+    }
+
+    fn belongs(&self, role: Role) -> bool {
+        match role {
+            Role::Coordinator(number) => number < self.script.coordinators,
+            Role::Replica(number) => number < self.size,
+        }
+    }
+
+    /// Gives the fleet another size, as an operator does.
+    fn scale(&mut self, size: usize) {
+        // Who must not end does not.
+        if self.knower.is_some() {
+            return;
+        }
+        let old = std::mem::replace(&mut self.size, size);
+        for node in &mut self.nodes {
+            let goes = match node.role {
+                Role::Coordinator(_) => true,
+                Role::Replica(number) => number >= size,
+            };
+            if goes {
+                node.stop();
+            }
+        }
+        (0..self.script.coordinators).for_each(|number| self.start(Role::Coordinator(number)));
+        (old..size).for_each(|number| self.start(Role::Replica(number)));
     }
 
     /// Takes the network away from a process for a while.
@@ -439,7 +477,7 @@ impl World {
         for node in &self.nodes {
             node.tasks.freezer().thaw();
         }
-        for role in (0..REPLICAS).map(Role::Replica).chain([Role::Coordinator(0)]) {
+        for role in (0..self.size).map(Role::Replica).chain([Role::Coordinator(0)]) {
             let is_there = self
                 .nodes_of(role)
                 .iter()
@@ -461,7 +499,10 @@ impl World {
         }
         self.hear()?;
         self.reap()?;
+        self.nodes.iter_mut().for_each(Node::look);
         self.check_users()?;
+        self.check_spread()?;
+        self.check_leases()?;
         self.check_flocks()?;
         if self.knower.is_some() && self.is_remembered() {
             self.say("the log has again what was accepted");
@@ -549,7 +590,7 @@ impl World {
                 ));
             }
         }
-        for number in 0..REPLICAS {
+        for number in 0..MOST_REPLICAS {
             let both: Vec<&Node> = self
                 .nodes_of(Role::Replica(number))
                 .iter()
@@ -562,6 +603,35 @@ impl World {
             };
             if both.iter().filter(is_sure).count() > 1 {
                 return Err(format!("two processes run the users of replica {number}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// No user that is dealt out runs on two replicas, but for what one has that the fleet has waited for long enough.
+    fn check_spread(&self) -> Result<(), String> {
+        let name = flock_name(SPREAD);
+        let mut runs: BTreeMap<MonkeyName, &Node> = BTreeMap::new();
+        let is_heard = |node: &&Node| node.speechless.is_none_or(|since| since.elapsed() < SILENT_WAIT);
+        for node in self.nodes.iter().filter(is_heard) {
+            for user in node.users(&name) {
+                if let Some(other) = runs.insert(user.clone(), node)
+                    && other.role != node.role
+                {
+                    return Err(format!("{} and {} both run {user}", other.name, node.name));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A replica that hears of nobody does not run for longer than the lease.
+    fn check_leases(&self) -> Result<(), String> {
+        let name = flock_name(LEASED);
+        let is_over = |node: &&Node| node.alone.is_some_and(|since| since.elapsed() > LEASE + SLACK);
+        for node in self.nodes.iter().filter(is_over) {
+            if !node.users(&name).is_empty() {
+                return Err(format!("{} runs {name} beyond its lease", node.name));
             }
         }
         Ok(())
@@ -674,7 +744,7 @@ impl World {
                 node.name
             ));
         }
-        for number in 0..REPLICAS {
+        for number in 0..self.size {
             let holders = self.nodes_of(Role::Replica(number));
             let mut holders = holders.iter().filter_map(|index| self.nodes[*index].worker.as_ref());
             let Some(holder) = holders.find(|worker| worker.status().borrow().link == LinkStatus::Open) else {
@@ -697,10 +767,19 @@ impl World {
             for (name, flock) in &state.flocks {
                 let report = &runs[name];
                 let monkeys = holder.monkeys(name).len();
+                let count = usize::try_from(flock.config.count).expect("a few");
+                let (share, is_dealt) = match flock.config.spread {
+                    Spread::PerReplica => (count, true),
+                    Spread::AcrossReplicas => {
+                        let is_dealt = usize::try_from(flock.among.unwrap_or_default()) == Ok(self.size);
+                        ((number..count).step_by(self.size).count(), is_dealt)
+                    }
+                };
+                let has_ended = report.phase == FlockPhase::Ended && flock.config.lease.is_some();
+                let is_refreshed = report.refresh_generation == flock.refresh_generation;
                 let is_as_asked = report.generation == flock.generation
-                    && report.refresh_generation == flock.refresh_generation
-                    && report.phase == FlockPhase::Running
-                    && u64::try_from(monkeys).ok() == Some(flock.config.count);
+                    && is_dealt
+                    && (has_ended || (report.phase == FlockPhase::Running && is_refreshed && monkeys == share));
                 if !is_as_asked {
                     return Some(format!("replica {number} runs {name} as {report:?}, {monkeys} monkeys"));
                 }
@@ -728,6 +807,10 @@ impl World {
         }
         locked(&self.oracle).wrong.take().map_or(Ok(()), Err)
     }
+}
+
+fn flock_name(number: usize) -> FlockName {
+    format!("f{number}").parse().expect("a right name")
 }
 
 /// Looks at every state that a replica acts on, the moment it does.

@@ -2,14 +2,26 @@
 
 use std::time::Duration;
 
-/// How many replicas a simulated fleet has.
+/// How many replicas a simulated fleet has at first.
 pub(super) const REPLICAS: usize = 3;
+
+/// How many it has at most.
+pub(super) const MOST_REPLICAS: usize = 4;
 
 /// More entries than any log of a simulation has.
 const ALL: usize = 10_000;
 
 /// How many flock names clients use.
 const FLOCKS: usize = 4;
+
+/// The flock whose users are dealt out to all replicas.
+pub(super) const SPREAD: usize = 2;
+
+/// The flock that has a lease.
+pub(super) const LEASED: usize = 3;
+
+/// How long its lease is.
+pub(super) const LEASE: Duration = Duration::from_secs(6);
 
 /// What a client asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +66,9 @@ pub enum Event {
     LoseUnnoticed(usize, u64),
     /// A second process with a replica's instance ID is started.
     Second(usize),
+    /// The fleet is given so many replicas: surplus ones are asked to end, missing ones started, and the coordinators exchanged for
+    /// some that know.
+    Scale(usize),
     /// A client calls a coordinator; the second time with the same request ID, perhaps.
     Call(Wanted, bool),
     /// A client publishes a request, twice perhaps.
@@ -151,8 +166,13 @@ fn role(random: &mut fastrand::Rng, coordinators: usize) -> Role {
     if random.bool() {
         Role::Coordinator(random.usize(0..coordinators))
     } else {
-        Role::Replica(random.usize(0..REPLICAS))
+        Role::Replica(replica(random))
     }
+}
+
+/// Picks a replica; the last one is there only in some fleets.
+fn replica(random: &mut fastrand::Rng) -> usize {
+    random.usize(0..MOST_REPLICAS)
 }
 
 fn wanted(random: &mut fastrand::Rng) -> Wanted {
@@ -167,7 +187,7 @@ fn wanted(random: &mut fastrand::Rng) -> Wanted {
 
 fn event(random: &mut fastrand::Rng, coordinators: usize) -> Event {
     let who = role(random, coordinators);
-    match random.u8(0..100) {
+    match random.u8(0..102) {
         0..34 => Event::Call(wanted(random), random.u8(0..4) == 0),
         34..46 => Event::Request(wanted(random), random.u8(0..4) == 0),
         46..54 => Event::Kill(who),
@@ -184,10 +204,8 @@ fn event(random: &mut fastrand::Rng, coordinators: usize) -> Event {
             _ => Event::LoseUnnoticed(random.usize(1..6), random.u64(3000..12_000)),
         },
         96 => Event::StrandLock(random.bool().then(|| random.u64(100..30_000))),
-        97 => Event::StrandName(
-            random.usize(0..REPLICAS),
-            random.bool().then(|| random.u64(100..30_000)),
-        ),
-        _ => Event::Second(random.usize(0..REPLICAS)),
+        97 => Event::StrandName(replica(random), random.bool().then(|| random.u64(100..30_000))),
+        98 => Event::Second(replica(random)),
+        _ => Event::Scale(random.usize(2..=MOST_REPLICAS)),
     }
 }

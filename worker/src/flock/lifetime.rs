@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mobu_fleet::domain::desired::DesiredFlock;
 use mobu_fleet::runtime::clock::{self, Instant};
+use mobu_fleet::simulation::{Bug, has};
 use tokio::sync::watch;
 
 /// When a flock ends by itself.
@@ -26,7 +27,7 @@ impl Lifetime {
             let end = clock::now().checked_add(whole.saturating_sub(run));
             end.map(|end| (end, text))
         });
-        let lease = desired.config.lease.map(|lease| {
+        let lease = desired.config.lease.filter(|_| !has(Bug::IgnoreLease)).map(|lease| {
             let text = format!("stopped because the coordinator was not heard of for its lease of {lease}");
             (lease.to_std(), text)
         });
