@@ -119,6 +119,8 @@ impl Window {
 #[derive(Debug)]
 pub(crate) struct LatenessWatch {
     windows: VecDeque<Window>,
+    /// Over all of them; reports come more often than windows end.
+    figures: Option<Lateness>,
     began: Instant,
     load: Load,
 }
@@ -128,6 +130,7 @@ impl LatenessWatch {
     pub(crate) fn new(bound: Duration, now: Instant) -> Self {
         Self {
             windows: VecDeque::with_capacity(WINDOWS),
+            figures: None,
             began: now,
             load: Load::new(bound),
         }
@@ -145,6 +148,7 @@ impl LatenessWatch {
             self.windows.pop_front();
         }
         self.windows.push_back(window);
+        self.figures = self.summed();
         self.load.window(p99)
     }
 
@@ -154,7 +158,11 @@ impl LatenessWatch {
     }
 
     /// Returns the figures over the last windows; `None` if nobody has paused.
-    pub(crate) fn figures(&self) -> Option<Lateness> {
+    pub(crate) const fn figures(&self) -> Option<Lateness> {
+        self.figures
+    }
+
+    fn summed(&self) -> Option<Lateness> {
         let mut all = Window::empty();
         for window in &self.windows {
             all.add(window);
