@@ -9,9 +9,10 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use serde_json::ser::{Formatter, Serializer};
 
 use super::error::ApiError;
+use super::sorted;
 
 /// Answers with JSON without any white space, keys in the order of the fields.
 pub(super) fn compact<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response {
@@ -24,19 +25,10 @@ pub(super) fn compact<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> R
 
 /// Answers with JSON indented by four, keys sorted at every level.
 pub(super) fn pretty<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response {
-    match to_pretty(value) {
+    match sorted::to_vec(value) {
         Ok(bytes) => response(status, bytes),
         Err(error) => failed(&error),
     }
-}
-
-fn to_pretty<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Vec<u8>> {
-    let mut value = serde_json::to_value(value)?;
-    value.sort_all_objects();
-    let mut bytes = Vec::with_capacity(1024);
-    let formatter = Pretty(PrettyFormatter::with_indent(b"    "));
-    value.serialize(&mut Serializer::with_formatter(&mut bytes, formatter))?;
-    Ok(bytes)
 }
 
 pub(super) fn response(status: StatusCode, bytes: impl Into<Body>) -> Response {
@@ -67,7 +59,7 @@ pub(super) fn seconds(duration: Duration) -> f64 {
 }
 
 /// Returns a float as Python writes it: `90.0`, `1e-05`, `1e+16`.
-fn python_float(value: f64) -> String {
+pub(super) fn python_float(value: f64) -> String {
     let scientific = format!("{value:e}");
     let (mantissa, exponent) = scientific.split_once('e').expect("this format has an exponent");
     let exponent: i32 = exponent.parse().expect("the exponent of a float is a small number");
@@ -88,50 +80,6 @@ struct Compact;
 impl Formatter for Compact {
     fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
         write_float(writer, value)
-    }
-}
-
-struct Pretty(PrettyFormatter<'static>);
-
-impl Formatter for Pretty {
-    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        write_float(writer, value)
-    }
-
-    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.begin_array(writer)
-    }
-
-    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_array(writer)
-    }
-
-    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_array_value(writer, first)
-    }
-
-    fn end_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_array_value(writer)
-    }
-
-    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.begin_object(writer)
-    }
-
-    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_object(writer)
-    }
-
-    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_object_key(writer, first)
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.begin_object_value(writer)
-    }
-
-    fn end_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_object_value(writer)
     }
 }
 
@@ -169,7 +117,7 @@ mod tests {
     #[test]
     fn pretty_sorts_at_every_level_and_keeps_what_is_not_ascii() {
         let value = json!({"b": [{"z": 1.0, "a": "é\n"}], "a": [], "c": {}});
-        let text = String::from_utf8(to_pretty(&value).unwrap()).unwrap();
+        let text = String::from_utf8(sorted::to_vec(&value).unwrap()).unwrap();
         insta::assert_snapshot!(text, @r#"
         {
             "a": [],

@@ -26,6 +26,7 @@ mod replicas;
 mod revisions;
 mod routes;
 mod snapshot;
+mod sorted;
 mod summary;
 mod wishes;
 
