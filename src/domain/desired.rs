@@ -80,6 +80,12 @@ impl DesiredFlock {
         self.among.filter(|among| *among > 0).or(self.was_among)
     }
 
+    /// The same for a flock whose users are dealt out; 0 if it is not known.
+    fn dealt(&self) -> Option<u32> {
+        let is_dealt = self.config.spread == Spread::AcrossReplicas;
+        is_dealt.then(|| self.dealt_last().unwrap_or(0))
+    }
+
     /// Takes the users from everybody; `among` is for how many they were dealt out last.
     fn take_users(&mut self, among: Option<u32>) {
         (self.among, self.was_among) = (Some(0), among);
@@ -98,7 +104,7 @@ pub struct Stopped {
     /// Digest of the autostart definition that the flock had: it stays stopped until that changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autostart: Option<String>,
-    /// Among how many replicas its users were dealt out last, if they were: one of those may still be stopping them.
+    /// Among how many replicas its users were dealt out last, if they were: one of those may still be stopping them. 0 if nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub among: Option<u32>,
 }
@@ -329,8 +335,10 @@ impl DesiredState {
                 (Some(ran), _) if ran.is_dealt_otherwise(replica_count) || ran.moves_users(flock, replica_count) => {
                     flock.take_users(ran.dealt_last());
                 }
-                // Who had which place in a list is not remembered.
-                (None, Some(among)) if among != replica_count || flock.config.users.is_some() => {
+                // Who had which place in a list is not remembered, and matters where there are several replicas.
+                (None, Some(among))
+                    if among != replica_count || (replica_count > 1 && flock.config.users.is_some()) =>
+                {
                     flock.take_users(Some(among));
                 }
                 _ => flock.deal_users(replica_count),
@@ -360,7 +368,7 @@ impl DesiredState {
                 name.clone(),
                 Stopped {
                     revision: self.revision,
-                    among: flock.dealt_last(),
+                    among: flock.dealt(),
                     autostart: flock.autostart,
                 },
             );
@@ -578,6 +586,12 @@ mod tests {
         );
         assert_eq!(among(&start_for(&stop(&two, "dealt"), 2)), Some(2));
         assert_eq!(place(&put(&stop(&first, "listed"), &["a", "b"])), Some(0));
+        // One that an earlier release started does not say how its users are dealt out, so they are taken first as well.
+        let old = after(&DesiredState::default(), &start(listed(&["a"])));
+        assert_eq!(
+            (place(&old), place(&put(&stop(&old, "listed"), &["a"]))),
+            (None, Some(0))
+        );
     }
 
     #[test]
