@@ -632,7 +632,7 @@ pub struct ProcessFigures {
     pub rss_bytes: u64,
     /// How late timers were over the last report interval, in milliseconds, at worst.
     pub lag_ms: f64,
-    /// Open connections to the services under test, if known.
+    /// Open sockets of the process, if known: connections to the services under test, and a handful of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<u64>,
     /// How late those that paused were woken over the last ten seconds; absent if nobody paused.

@@ -197,7 +197,7 @@ fn replicas(page: &mut Page, status: &Status) {
         (
             "fleet_replica_connections",
             "gauge",
-            "Open connections to services under test.",
+            "Open sockets of the replica's process: connections to services under test, and a handful of its own.",
             |report| report.process.connections.map(as_float),
         ),
         (

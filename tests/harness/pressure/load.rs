@@ -48,6 +48,8 @@ struct Ledger {
     accepted: Vec<(String, u64)>,
     /// Requests that the broker has taken and nobody has answered.
     waiting: BTreeMap<String, Instant>,
+    /// Requests of which the broker has not said in time whether it has taken them: they are answered if it has.
+    unclear: BTreeMap<String, Instant>,
     calls: usize,
     /// Requests that the broker has not taken yet.
     publishing: usize,
@@ -302,8 +304,15 @@ async fn publish(session: Arc<dyn Session>, address: ReplyAddress, number: u64, 
     let mut ledger = lock(&ledger);
     ledger.publishing -= 1;
     if let Err(error) = published {
-        ledger.waiting.remove(&id);
+        let Some(sent) = ledger.waiting.remove(&id) else {
+            // It was answered before the broker said so.
+            return;
+        };
         match error {
+            LinkError::TimedOut { .. } => {
+                ledger.answered("AMQP not confirmed in time".to_owned(), begun);
+                ledger.unclear.insert(id, sent);
+            }
             LinkError::Refused { .. } | LinkError::Full => {
                 ledger.answered("AMQP not taken by the broker".to_owned(), begun);
             }
@@ -317,7 +326,8 @@ async fn listen(mut inbox: Inbox<Message>, ledger: Shared) {
         let answer = RequestAnswer::decode(&message.kind, &message.payload);
         let mut ledger = lock(&ledger);
         let id = message.correlation_id.unwrap_or_default();
-        let Some(begun) = ledger.waiting.remove(&id) else {
+        let begun = ledger.waiting.remove(&id);
+        let Some(begun) = begun.or_else(|| ledger.unclear.remove(&id)) else {
             ledger.trouble.push(format!("request {id} was answered twice"));
             continue;
         };

@@ -1,4 +1,4 @@
-//! Readers of logs and events that take a byte now and then, or nothing at all.
+//! Readers of logs and events that take a few bytes now and then, or nothing at all.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -22,13 +22,13 @@ const SEGMENT: u32 = 536;
 const BUFFER: usize = 2048;
 /// How long it may take until those who do not read are cut off.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// How often a slow reader reads a byte.
+/// How often a slow reader reads.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How somebody reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
-    /// A byte now and then.
+    /// A few bytes now and then, far less than there is to read.
     Slow,
     /// Nothing, and never hangs up.
     Not,
@@ -72,7 +72,7 @@ impl Reader {
         match self {
             Self::Not => std::future::pending().await,
             Self::Slow => {
-                while let Ok(1) = stream.read(&mut [0]).await {
+                while let Ok(1..) = stream.read(&mut [0; 128]).await {
                     tokio::time::sleep(PAUSE).await;
                 }
             }

@@ -13,6 +13,8 @@ use crate::monkey::Surroundings;
 const PROBE: Duration = Duration::from_millis(250);
 /// Shortest time to measure over: the kernel counts processor time in units of 10 ms, and a report may follow at once on another.
 const LEAST: Duration = Duration::from_millis(250);
+/// For each second that it took to count the sockets, so many pass until they are counted again: with tens of thousands that is not done every second.
+const SOCKETS_REST: u32 = 200;
 /// Length of the kernel's unit of processor time, the same on every Linux.
 const TICK_SECONDS: f64 = 0.01;
 
@@ -21,6 +23,8 @@ const TICK_SECONDS: f64 = 0.01;
 pub(super) struct Figures {
     lag: Arc<AtomicU64>,
     last: Option<(Instant, f64)>,
+    sockets: Option<u64>,
+    sockets_due: Option<Instant>,
     taken: ProcessFigures,
     is_measuring: bool,
 }
@@ -30,6 +34,8 @@ impl Figures {
         Self {
             lag: Arc::default(),
             last: None,
+            sockets: None,
+            sockets_due: None,
             taken: ProcessFigures::default(),
             is_measuring,
         }
@@ -63,6 +69,10 @@ impl Figures {
         let (now, cpu_seconds) = (clock::now(), cpu_seconds().unwrap_or_default());
         let (since, before) = self.last.replace((now, cpu_seconds)).unwrap_or((now, cpu_seconds));
         let elapsed = now.duration_since(since).as_secs_f64();
+        if self.sockets_due.is_none_or(|due| due <= now) {
+            self.sockets = sockets();
+            self.sockets_due = Some(now + now.elapsed() * SOCKETS_REST);
+        }
         #[expect(clippy::cast_precision_loss, reason = "a lag is far below 2^52 microseconds")]
         let lag_micros = self.lag.swap(0, Ordering::Relaxed) as f64;
         ProcessFigures {
@@ -74,7 +84,7 @@ impl Figures {
             },
             rss_bytes: rss_bytes().unwrap_or_default(),
             lag_ms: lag_micros / 1000.0,
-            connections: None,
+            connections: self.sockets,
             lateness: None,
             overloaded: false,
         }
@@ -95,9 +105,32 @@ fn rss_bytes() -> Option<u64> {
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
+/// Counts the sockets among the open files.
+fn sockets() -> Option<u64> {
+    let files = std::fs::read_dir("/proc/self/fd").ok()?;
+    let targets = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+    let sockets = targets.filter(|target| target.as_os_str().as_encoded_bytes().starts_with(b"socket:"));
+    Some(sockets.count() as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn open_sockets_are_counted() {
+        let sockets: Vec<_> = (0..3)
+            .map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap())
+            .collect();
+        // Other tests of this process have some too, and files that are none.
+        let _file = tempfile::tempfile().unwrap();
+        let taken = Figures::new(true).take();
+        assert!(
+            taken.connections.is_some_and(|count| count >= sockets.len() as u64),
+            "{taken:?}"
+        );
+    }
 
     #[test]
     #[cfg(target_os = "linux")]
