@@ -2,6 +2,7 @@
 
 mod check;
 mod exchange;
+mod ways;
 
 use std::sync::Arc;
 
@@ -10,13 +11,11 @@ use mobu_fleet::domain::business::{
 };
 use mobu_fleet::domain::events::Act;
 use mobu_fleet::runtime::clock;
-use reqwest::Client;
-use reqwest::cookie::Jar;
 use secrecy::ExposeSecret;
 
 use self::exchange::{Exchange, Prepared, RequestError};
+use self::ways::Ways;
 use super::{Business, IterationError, Phase};
-use crate::client::http;
 use crate::monkey::{Event, Field, Monkey};
 
 /// A monkey that sends requests.
@@ -26,15 +25,13 @@ pub(super) struct HttpRunner {
     random: fastrand::Rng,
     /// Number of the current iteration, from 1; goes on over restarts.
     iteration: u64,
-    clients: Option<Clients>,
+    run: Option<Run>,
 }
 
-/// The connections of one run, and its cookies.
+/// What one run has.
 #[derive(Debug)]
-struct Clients {
-    following: Client,
-    /// For requests that expect a redirect as their answer.
-    staying: Option<Client>,
+struct Run {
+    ways: Ways,
     /// The requests that are the same each time, once they were sent: to fill one in costs as much as the rest of what we do about it.
     prepared: Vec<Option<Arc<Prepared>>>,
 }
@@ -45,34 +42,16 @@ impl HttpRunner {
             options,
             random: monkey.random(),
             iteration: 0,
-            clients: None,
+            run: None,
         }
-    }
-
-    fn connect(&self) -> Result<Clients, reqwest::Error> {
-        let jar = self.options.cookies.then(|| Arc::new(Jar::default()));
-        let staying = self.options.requests.iter().any(expects_redirect);
-        Ok(Clients {
-            following: http::for_monkey(jar.clone(), true)?,
-            staying: if staying {
-                Some(http::for_monkey(jar, false)?)
-            } else {
-                None
-            },
-            prepared: vec![None; self.options.requests.len()],
-        })
     }
 
     async fn send(&mut self, number: usize, monkey: &Monkey) -> Result<(), IterationError> {
         let request = &self.options.requests[number];
-        let clients = self
-            .clients
+        let run = self
+            .run
             .as_mut()
             .ok_or_else(|| IterationError::retry("request", NotStarted))?;
-        let client = match &clients.staying {
-            Some(staying) if expects_redirect(request) => staying,
-            _ => &clients.following,
-        };
         let uuid = uuid::Builder::from_random_bytes(self.random.u128(..).to_ne_bytes())
             .into_uuid()
             .to_string();
@@ -80,7 +59,7 @@ impl HttpRunner {
         let exchange = Exchange {
             number: number + 1,
             request,
-            client,
+            follows: !expects_redirect(request),
             is_bearer: self.options.authenticate == Authenticate::Bearer,
             token: &user.token,
             values: TemplateValues {
@@ -92,18 +71,20 @@ impl HttpRunner {
             },
         };
         monkey.enter(Phase::Request);
-        let prepared = if let Some(prepared) = &clients.prepared[number] {
+        let prepared = if let Some(prepared) = &run.prepared[number] {
             prepared.clone()
         } else {
             let prepared = Arc::new(exchange.prepare().map_err(|error| failed(error, None))?);
             if !request.varies() {
-                clients.prepared[number] = Some(prepared.clone());
+                run.prepared[number] = Some(prepared.clone());
             }
             prepared
         };
         // Boxed, because a request needs more room than all the rest of a monkey, and only while it is under way.
         let begun = clock::now();
-        let answered = monkey.unless_stopped(Box::pin(exchange.run(&prepared))).await?;
+        let answered = monkey
+            .unless_stopped(Box::pin(exchange.run(&prepared, &mut run.ways)))
+            .await?;
         monkey.emit(match &answered {
             Ok(answer) => Act::HttpRequest {
                 duration: answer.duration.as_secs_f64(),
@@ -155,8 +136,10 @@ fn expects_redirect(request: &HttpRequest) -> bool {
 
 impl Business for HttpRunner {
     async fn startup(&mut self, _: &Monkey) -> Result<(), IterationError> {
-        let clients = self.connect().map_err(|error| IterationError::retry("client", error))?;
-        self.clients = Some(clients);
+        self.run = Some(Run {
+            ways: Ways::new(self.options.cookies),
+            prepared: vec![None; self.options.requests.len()],
+        });
         Ok(())
     }
 
@@ -177,6 +160,6 @@ impl Business for HttpRunner {
     }
 
     async fn close(&mut self, _: &Monkey) {
-        self.clients = None;
+        self.run = None;
     }
 }

@@ -14,21 +14,22 @@ use tracing::warn;
 use super::loopback::Loopback;
 
 /// Name under which we show up in the logs of others.
-const USER_AGENT: &str = concat!("mobu-fleet/", env!("CARGO_PKG_VERSION"));
+pub(super) const USER_AGENT: &str = concat!("mobu-fleet/", env!("CARGO_PKG_VERSION"));
 
 /// Most redirects that one request follows.
-const MOST_REDIRECTS: usize = 10;
+pub(crate) const MOST_REDIRECTS: usize = 10;
 
 /// Read once: the system's certificates take milliseconds and a megabyte, which a hundred thousand monkeys share.
 static TLS: LazyLock<ClientConfig> = LazyLock::new(tls);
 
-/// Makes a client for one monkey. Without a jar it forgets cookies.
-pub(crate) fn for_monkey(jar: Option<Arc<Jar>>, follows_redirects: bool) -> Result<Client, reqwest::Error> {
-    let redirects = if follows_redirects {
-        Policy::limited(MOST_REDIRECTS)
-    } else {
-        Policy::none()
-    };
+/// Makes a client for one monkey, that leaves redirects to its user.
+pub(crate) fn for_monkey(jar: Arc<Jar>) -> Result<Client, reqwest::Error> {
+    for_monkey_following(Some(jar), None)
+}
+
+/// Makes a client for one monkey that follows so many redirects, or leaves them to its user. Without a jar it forgets cookies.
+pub(crate) fn for_monkey_following(jar: Option<Arc<Jar>>, most: Option<usize>) -> Result<Client, reqwest::Error> {
+    let redirects = most.map_or_else(Policy::none, Policy::limited);
     let mut builder = builder()
         .redirect(redirects)
         // Without a limit, no task of its own looks for idle connections: those of a monkey end with it.

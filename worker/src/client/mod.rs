@@ -1,5 +1,6 @@
 //! The services that a replica talks to, one file each, and what they have in common.
 
+pub(crate) mod direct;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 pub(crate) mod gafaelfawr;

@@ -71,7 +71,7 @@ impl Muster {
         let text = format!("Bearer {}", token.expose_secret());
         let mut bearer = HeaderValue::from_str(&text).map_err(|error: InvalidHeaderValue| BoxError::from(error))?;
         bearer.set_sensitive(true);
-        let client = http::for_monkey(Some(Arc::new(Jar::default())), false)?;
+        let client = http::for_monkey(Arc::new(Jar::default()))?;
         Ok(Self { client, bearer })
     }
 

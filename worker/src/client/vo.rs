@@ -229,7 +229,7 @@ impl<'a> Request<'a> {
 impl Session {
     /// Makes a session whose token goes to `trusted` and what is below it, and nowhere else.
     pub(super) fn new(trusted: Url, token: SecretString) -> Result<Self, QueryError> {
-        let client = http::for_monkey(Some(Arc::new(Jar::default())), false);
+        let client = http::for_monkey(Arc::new(Jar::default()));
         let client = client.map_err(|error| QueryError::Connect {
             url: shown_url(&trusted),
             source: error.into(),

@@ -2,28 +2,29 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use mobu_fleet::domain::business::{HttpRequest, RequestBody, TemplateValues};
 use mobu_fleet::link::BoxError;
 use mobu_fleet::runtime::clock;
-use reqwest::{Client, Method, Request, Response};
+use reqwest::{Method, Request};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::check::{Answered, Mismatch, check};
+use super::check::{Mismatch, check};
+use super::ways::Ways;
+use crate::client::direct::Direct;
 use crate::client::shown::{shown_url, without_token};
-
-/// How many bytes of an answer's body are kept; the rest is read and counted.
-const BODY_KEPT: usize = 64 * 1024;
 
 /// A request about to be sent.
 pub(super) struct Exchange<'a> {
     /// Position among the flock's requests, from 1.
     pub(super) number: usize,
     pub(super) request: &'a HttpRequest,
-    pub(super) client: &'a Client,
+    /// Whether redirects are followed.
+    pub(super) follows: bool,
     pub(super) is_bearer: bool,
     pub(super) token: &'a SecretString,
     pub(super) values: TemplateValues<'a>,
@@ -32,8 +33,12 @@ pub(super) struct Exchange<'a> {
 /// A request with everything filled in.
 pub(super) struct Prepared {
     request: Request,
+    /// The same for the direct way, if it can go that way.
+    direct: Option<Direct>,
     /// Where it is sent, as far as that may be shown.
     shown: Arc<str>,
+    /// Whether it was redirected: then it goes by a client that follows, over one connection.
+    is_redirected: AtomicBool,
 }
 
 impl fmt::Debug for Prepared {
@@ -71,7 +76,7 @@ pub(super) struct RequestError {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error("cannot be sent: {0}")]
     Unsendable(&'static str),
     #[error("had no complete answer within {0:?}")]
@@ -122,22 +127,28 @@ impl Exchange<'_> {
             Some(RequestBody::Json(json)) => Some(json.render(&self.values).to_string().into()),
         };
         Ok(Prepared {
+            direct: Direct::of(&request),
             request,
             shown: shown.into(),
+            is_redirected: AtomicBool::new(false),
         })
     }
 
     /// Sends the request and reads the answer, within the request's time-out.
-    pub(super) async fn run(&self, prepared: &Prepared) -> Result<Answer, RequestError> {
+    pub(super) async fn run(&self, prepared: &Prepared, ways: &mut Ways) -> Result<Answer, RequestError> {
         let shown = &prepared.shown;
         let error = |failure, source| self.error(shown, failure, source);
-        let request = prepared.request.try_clone().expect("its body is no stream");
+        let was_redirected = prepared.is_redirected.load(Ordering::Relaxed);
+        let direct = prepared.direct.as_ref().filter(|_| !was_redirected);
         let begun = clock::now();
         let limit = self.request.timeout.to_std();
-        let answered = tokio::time::timeout(limit, async { read(self.client.execute(request).await?).await }).await;
-        let answered = answered
+        let answered = tokio::time::timeout(limit, ways.ask(&prepared.request, direct, self.follows)).await;
+        let (answered, is_redirected) = answered
             .map_err(|_| error(Failure::TimedOut(limit), None))?
-            .map_err(|source| error(failure_of(&source), Some(source.without_url().into())))?;
+            .map_err(|(failure, source)| error(failure, Some(source)))?;
+        if is_redirected {
+            prepared.is_redirected.store(true, Ordering::Relaxed);
+        }
         let verdict = check(&self.request.expect, &answered);
         Ok(Answer {
             verdict: verdict.map_err(|mismatch| error(Failure::Unexpected(mismatch.without_token(self.token)), None)),
@@ -193,29 +204,4 @@ impl Exchange<'_> {
             source,
         }
     }
-}
-
-fn failure_of(error: &reqwest::Error) -> Failure {
-    if error.is_connect() {
-        Failure::Connect
-    } else if error.is_redirect() {
-        Failure::Redirect
-    } else {
-        Failure::Transport
-    }
-}
-
-async fn read(mut response: Response) -> Result<Answered, reqwest::Error> {
-    let mut answered = Answered {
-        status: response.status().as_u16(),
-        headers: std::mem::take(response.headers_mut()),
-        body: Vec::new(),
-        size: 0,
-    };
-    while let Some(chunk) = response.chunk().await? {
-        let room = BODY_KEPT - answered.body.len();
-        answered.body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        answered.size += chunk.len() as u64;
-    }
-    Ok(answered)
 }
