@@ -281,8 +281,13 @@ impl Lane {
             payload,
             answer,
         } = outgoing;
-        let mut outcome = self.send(&route, properties.clone(), &payload).await;
-        if self.promise == Promise::Stray && outcome.is_err() {
+        let declared = self.declarations.ensure(&route.needs).await;
+        let is_declared = declared.is_ok();
+        let mut outcome = match declared {
+            Ok(()) => self.send(&route, properties.clone(), &payload).await,
+            Err(error) => Err(error),
+        };
+        if self.promise == Promise::Stray && is_declared && outcome.is_err() {
             // An earlier stray address may have closed the channel; that is not this one's fault.
             self.channel = None;
             self.pending.clear();
@@ -298,7 +303,7 @@ impl Lane {
                 LinkError::TimedOut { .. } => !self.fate.is_blocked(),
                 _ => true,
             };
-            if spoilt && self.promise == Promise::Soft {
+            if spoilt && is_declared && self.promise == Promise::Soft {
                 // Nothing is confirmed there, so the reason comes by another way.
                 drop(tokio::time::timeout(self.limit, self.fate.ended()).await);
             }
@@ -313,7 +318,6 @@ impl Lane {
     }
 
     async fn send(&mut self, route: &Route, properties: BasicProperties, payload: &[u8]) -> Result<(), LinkError> {
-        self.declarations.ensure(&route.needs).await?;
         let channel = self.open().await?;
         let waits = self.waits();
         let sending = async {
