@@ -1,24 +1,26 @@
 //! Serves HTTP: how many connections there may be, how patient we are with each, and how they end.
 
+mod seats;
 mod stall;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
+use self::seats::{Holding, Seat, Seats};
 use self::stall::StallGuard;
 
 /// Where a connection comes from: an extension of every request.
@@ -37,18 +39,19 @@ const HEAD_SIZE: usize = 32 * 1024;
 /// How long to wait after the system had no more file descriptors.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
-/// Serves until `drain` is cancelled, then lets the calls that are under way come to their end. At most `connections` are open; further ones
-/// wait in the system's queue, where they cost nothing of ours.
+/// Serves until `drain` is cancelled, then lets the calls that are under way come to their end. At most `connections` are open; when there are
+/// more, whoever has owed the rest of a request for longest is cut off, and if nobody owes any they wait in the system's queue, where they
+/// cost nothing of ours.
 ///
 /// # Cancel safety
 ///
 /// Dropped, it cuts every connection.
 pub async fn serve(listener: TcpListener, router: Router, connections: usize, drain: CancellationToken) {
-    let permits = Arc::new(Semaphore::new(connections));
+    let seats = Seats::new(connections);
     let mut connections = JoinSet::new();
-    while let Some((stream, peer, permit)) = accept(&listener, &permits, &drain).await {
+    while let Some((stream, peer, seat)) = accept(&listener, &seats, &drain).await {
         while connections.try_join_next().is_some() {}
-        connections.spawn(connection(stream, peer, permit, router.clone(), drain.clone()));
+        connections.spawn(connection(stream, peer, seat, router.clone(), drain.clone()));
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
@@ -56,18 +59,13 @@ pub async fn serve(listener: TcpListener, router: Router, connections: usize, dr
 
 async fn accept(
     listener: &TcpListener,
-    permits: &Arc<Semaphore>,
+    seats: &Seats,
     drain: &CancellationToken,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, SocketAddr, Arc<Seat>)> {
     let accepted = async {
-        let permit = permits
-            .clone()
-            .acquire_owned()
-            .await
-            .expect("this semaphore is never closed");
         loop {
             match listener.accept().await {
-                Ok((stream, peer)) => return (stream, peer, permit),
+                Ok((stream, peer)) => return (stream, peer, seats.take().await),
                 Err(error) => {
                     warn!(error = %error, "cannot accept a connection: {error}");
                     tokio::time::sleep(EXHAUSTED).await;
@@ -82,20 +80,23 @@ async fn accept(
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    _permit: OwnedSemaphorePermit,
-    router: Router,
-    drain: CancellationToken,
-) {
+async fn connection(stream: TcpStream, peer: SocketAddr, seat: Arc<Seat>, router: Router, drain: CancellationToken) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!("answers to {peer} may be delayed: {error}");
     }
+    let sitting = seat.clone();
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let mut request = request.map(Body::new);
+        let owing = sitting.owing();
+        let mut request = if request.body().is_end_stream() {
+            sitting.pay();
+            request.map(Body::new)
+        } else {
+            let paying = sitting.paying();
+            request.map(|body| Body::new(Holding::new(body, paying)))
+        };
         request.extensions_mut().insert(Peer(peer));
-        router.clone().oneshot(request)
+        let answered = router.clone().oneshot(request);
+        async move { Ok::<_, Infallible>(answered.await?.map(|body| Body::new(Holding::new(body, owing)))) }
     });
     let mut server = http1::Builder::new();
     server
@@ -109,6 +110,10 @@ async fn connection(
         () = drain.cancelled() => {
             serving.as_mut().graceful_shutdown();
             serving.await
+        }
+        () = seat.evicted() => {
+            debug!("{peer} has sent no whole request, and gives way to others");
+            return;
         }
     };
     if let Err(error) = result {
