@@ -1,6 +1,7 @@
 //! What a flock's monkeys do: one business of eleven, with its options (`contracts/config.md` 6).
 
 mod common;
+mod credentials;
 mod http_expect;
 mod http_request;
 mod http_runner;
@@ -19,6 +20,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 pub use self::common::{CommonOptions, LogLevel};
+pub(super) use self::credentials::hide_credentials;
+pub use self::credentials::lets_in;
 pub use self::http_expect::{Expectation, JsonPointer, Pattern};
 pub use self::http_request::{HttpRequest, Method, RequestBody};
 pub use self::http_runner::{Authenticate, HttpRunnerOptions, RequestOrder};

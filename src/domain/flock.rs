@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 pub use self::user::{Group, User, UserSpec, Username};
-use super::business::{BusinessConfig, shown_repo_url};
+use super::business::{BusinessConfig, hide_credentials};
 use super::duration::HumanDuration;
 use super::ids::FlockName;
 use super::validation::{Extra, FromInput, Input, Loc, Parsed, ValidationErrors, choices, deserialize_by_reading};
@@ -92,36 +92,13 @@ impl FlockConfig {
     }
 
     /// Returns the [echo](Self::echo) for whoever only looks: without what opens the repositories and services that it names.
-    /// Of the headers and parameters of an `HTTPRunner` those that let somebody in are hidden, unless they are made of what each monkey has.
+    /// Of the headers, parameters and bodies of an `HTTPRunner` that which lets somebody in is hidden, unless it is made of what each monkey has.
     ///
     /// The echo itself goes to the replicas, which need it.
     pub fn shown(&self) -> Value {
         let mut shown = (*self.echo).clone();
-        let Some(options) = shown.pointer_mut("/business/options") else {
-            return shown;
-        };
-        for key in ["repo_url", "lfs_read_url", "lfs_write_url"] {
-            if let Some(Value::String(url)) = options.get_mut(key) {
-                *url = shown_repo_url(url);
-            }
-        }
-        for request in options
-            .get_mut("requests")
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten()
-        {
-            if let Some(Value::String(url)) = request.get_mut("url") {
-                *url = without_credentials(url);
-            }
-            for key in ["headers", "query"] {
-                let given = request.get_mut(key).and_then(Value::as_object_mut);
-                for (name, value) in given.into_iter().flatten() {
-                    if lets_in(name) && value.as_str().is_some_and(|value| !value.contains("{{")) {
-                        *value = "***".into();
-                    }
-                }
-            }
+        if let Some(options) = shown.pointer_mut("/business/options") {
+            hide_credentials(options);
         }
         shown
     }
@@ -150,29 +127,6 @@ impl FlockConfig {
         }
         Some(())
     }
-}
-
-/// Returns a URL without user and password, and without the parameters that let somebody in. The others are the request's own, and stay.
-fn without_credentials(url: &str) -> String {
-    let shown = shown_repo_url(url);
-    let (Some((place, _)), Some((_, query))) = (shown.split_once('?'), url.rsplit_once('?')) else {
-        return shown;
-    };
-    let parameters = query.split('&').map(|pair| match pair.split_once('=') {
-        Some((name, value)) if lets_in(name) && !value.contains("{{") => format!("{name}=***"),
-        _ => pair.to_owned(),
-    });
-    format!("{place}?{}", parameters.collect::<Vec<_>>().join("&"))
-}
-
-/// Returns whether a header or parameter is one of those that say who asks, going by its name.
-fn lets_in(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let known = ["authorization", "proxy-authorization", "cookie"];
-    known.contains(&name.as_str())
-        || ["key", "token", "secret", "password"]
-            .iter()
-            .any(|end| name.ends_with(end))
 }
 
 impl FromInput for FlockConfig {

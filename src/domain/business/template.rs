@@ -138,6 +138,15 @@ impl Template {
         !self.parts.iter().any(|part| matches!(part, Part::Variable(_)))
     }
 
+    /// Returns the text, if there is nothing to fill in.
+    pub fn fixed(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [] => Some(""),
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
     /// Returns whether it may become another text in each request of one monkey.
     pub fn varies(&self) -> bool {
         let varies = |part: &Part| matches!(part, Part::Variable(Variable::Iteration | Variable::Uuid));

@@ -2,6 +2,7 @@
 
 mod check;
 mod exchange;
+mod veil;
 mod ways;
 
 use std::sync::Arc;

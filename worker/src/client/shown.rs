@@ -188,7 +188,7 @@ impl UrlSecrets {
 }
 
 /// Returns a part of a URL as it is written, as it is meant, and as a browser would write it.
-fn spellings(written: &str) -> [String; 3] {
+pub(crate) fn spellings(written: &str) -> [String; 3] {
     let pair = format!("x={}", written.replace('+', "%2B"));
     let meant = url::form_urlencoded::parse(pair.as_bytes()).next();
     let meant = meant.map(|(_, value)| value.into_owned()).unwrap_or_default();

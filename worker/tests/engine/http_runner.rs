@@ -238,6 +238,28 @@ async fn a_token_that_a_service_sends_back_is_not_shown() {
 }
 
 #[tokio::test]
+async fn what_lets_a_request_in_is_not_shown_if_the_service_sends_it_back() {
+    let request = json!({
+        "url": "BASE/echo/x?access_token=in-the-url", "headers": {"Authorization": "Bearer in-the-header"},
+        "method": "POST", "json": {"password": "in-the-body"},
+    });
+    for expect in [
+        json!({"status": 404}),
+        json!({"json": {"/auth": "z"}}),
+        json!({"body_contains": "in-the-body!"}),
+    ] {
+        let mut request = request.clone();
+        request["expect"] = expect;
+        let (is_success, log) = outcome(json!({"requests": [request]})).await;
+        assert!(
+            !is_success && log.contains("***") && log.contains("was expected to answer"),
+            "{log}"
+        );
+        assert!(!log.contains("in-the-"), "{log}");
+    }
+}
+
+#[tokio::test]
 async fn a_stop_drops_a_request_that_is_under_way() {
     let (_, router) = target();
     let (base, _tasks) = serve(router).await;

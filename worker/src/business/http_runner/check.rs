@@ -3,11 +3,10 @@
 use std::fmt;
 
 use http::header::HeaderMap;
-use mobu_fleet::domain::business::Expectation;
-use secrecy::SecretString;
+use mobu_fleet::domain::business::{Expectation, lets_in};
 use serde_json::Value;
 
-use crate::client::shown::{excerpt, without_token};
+use super::veil::Veil;
 
 /// What a service answered.
 #[derive(Debug)]
@@ -42,11 +41,11 @@ impl Mismatch {
         self.kind
     }
 
-    /// Returns it without the token, which a service may have sent back.
-    pub(super) fn without_token(self, token: &SecretString) -> Self {
+    /// Returns it without what is secret of the request, which its author may expect to come back.
+    fn veiled(self, veil: Veil<'_>) -> Self {
         Self {
-            expected: without_token(&self.expected, token),
-            got: without_token(&self.got, token),
+            expected: veil.hide(&self.expected),
+            got: veil.hide(&self.got),
             ..self
         }
     }
@@ -58,8 +57,12 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// Checks an answer; the first expectation that does not hold is the error.
-pub(super) fn check(expect: &Expectation, answered: &Answered) -> Result<(), Mismatch> {
+/// Checks an answer; the first expectation that does not hold is the error, in which nothing is secret.
+pub(super) fn check(expect: &Expectation, answered: &Answered, veil: Veil<'_>) -> Result<(), Mismatch> {
+    compare(expect, answered, veil).map_err(|mismatch| mismatch.veiled(veil))
+}
+
+fn compare(expect: &Expectation, answered: &Answered, veil: Veil<'_>) -> Result<(), Mismatch> {
     if !expect.accepts_status(answered.status) {
         let wanted: Vec<_> = expect.status.iter().map(u16::to_string).collect();
         let wanted = if wanted.is_empty() {
@@ -67,11 +70,11 @@ pub(super) fn check(expect: &Expectation, answered: &Answered) -> Result<(), Mis
         } else {
             wanted.join(" or ")
         };
-        let got = format!("{} with {}", answered.status, excerpt(&answered.body));
+        let got = format!("{} with {}", answered.status, veil.excerpt(&answered.body));
         return Err(Mismatch::new("status", format!("with status {wanted}"), got));
     }
     for (name, wanted) in &expect.header {
-        check_header(name, wanted.as_deref(), &answered.headers)?;
+        check_header(name, wanted.as_deref(), &answered.headers, veil)?;
     }
     if expect.ignores_body() {
         return Ok(());
@@ -83,7 +86,7 @@ pub(super) fn check(expect: &Expectation, answered: &Answered) -> Result<(), Mis
         } else {
             format!(" (the first {} of {} bytes)", answered.body.len(), answered.size)
         };
-        format!("{}{cut}", excerpt(&answered.body))
+        format!("{}{cut}", veil.excerpt(&answered.body))
     };
     let text = String::from_utf8_lossy(&answered.body);
     if let Some(part) = &expect.body_contains
@@ -91,7 +94,7 @@ pub(super) fn check(expect: &Expectation, answered: &Answered) -> Result<(), Mis
     {
         return Err(Mismatch::new(
             "body",
-            format!("with {} in the body", excerpt(part.as_bytes())),
+            format!("with {} in the body", veil.excerpt(part.as_bytes())),
             body(),
         ));
     }
@@ -112,6 +115,7 @@ pub(super) fn check(expect: &Expectation, answered: &Answered) -> Result<(), Mis
     for (pointer, wanted) in &expect.json {
         let found = pointer.find(&json);
         if found != Some(wanted) {
+            let short = |value: &Value| veil.excerpt(value.to_string().as_bytes());
             let got = found.map_or_else(|| "without it".to_owned(), |found| format!("with {}", short(found)));
             let expected = format!("with {} at `{}` of its JSON", short(wanted), pointer.as_str());
             return Err(Mismatch::new("json", expected, got));
@@ -120,7 +124,7 @@ pub(super) fn check(expect: &Expectation, answered: &Answered) -> Result<(), Mis
     Ok(())
 }
 
-fn check_header(name: &str, wanted: Option<&str>, headers: &HeaderMap) -> Result<(), Mismatch> {
+fn check_header(name: &str, wanted: Option<&str>, headers: &HeaderMap, veil: Veil<'_>) -> Result<(), Mismatch> {
     let mut values = headers.get_all(name).iter();
     let is_there = match wanted {
         None => values.next().is_some(),
@@ -131,12 +135,18 @@ fn check_header(name: &str, wanted: Option<&str>, headers: &HeaderMap) -> Result
     }
     let expected = match wanted {
         None => format!("with a header `{name}`"),
+        Some(_) if lets_in(name) => format!("with a certain header `{name}`"),
         Some(wanted) => format!("with a header `{name}: {}`", wanted.escape_debug()),
     };
-    let got: Vec<_> = headers
-        .get_all(name)
-        .iter()
-        .map(|value| excerpt(value.as_bytes()))
+    let values = headers.get_all(name).iter();
+    let got: Vec<_> = values
+        .map(|value| {
+            if lets_in(name) {
+                "`***`".to_owned()
+            } else {
+                veil.excerpt(value.as_bytes())
+            }
+        })
         .collect();
     let got = if got.is_empty() {
         "without it".to_owned()
@@ -146,19 +156,16 @@ fn check_header(name: &str, wanted: Option<&str>, headers: &HeaderMap) -> Result
     Err(Mismatch::new("header", expected, got))
 }
 
-fn short(value: &Value) -> String {
-    excerpt(value.to_string().as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
-    use mobu_fleet::domain::business::BusinessOptions;
+    use mobu_fleet::domain::business::{BusinessOptions, HttpRequest};
     use mobu_fleet::domain::flock::FlockConfig;
+    use secrecy::SecretString;
     use serde_json::json;
 
     use super::*;
 
-    fn expect(given: &Value) -> Expectation {
+    fn request(given: &Value) -> HttpRequest {
         let flock = FlockConfig::parse(&json!({
             "name": "a", "count": 1, "user_spec": {"username_prefix": "bot-mobu-a"}, "scopes": [],
             "business": {"type": "HTTPRunner", "options": {"requests": [{"url": "http://localhost/", "expect": given}]}},
@@ -167,7 +174,7 @@ mod tests {
         let BusinessOptions::HttpRunner(options) = &flock.business.options else {
             unreachable!()
         };
-        options.requests[0].expect.clone()
+        options.requests[0].clone()
     }
 
     fn verdict(given: &Value, status: u16, body: &str) -> String {
@@ -179,7 +186,13 @@ mod tests {
             body: body.into(),
             size: body.len() as u64,
         };
-        check(&expect(given), &answered).map_or_else(|mismatch| mismatch.to_string(), |()| "fine".to_owned())
+        let request = request(given);
+        let veil = Veil {
+            request: &request,
+            url: &"http://localhost/".parse().unwrap(),
+            token: &SecretString::default(),
+        };
+        check(&request.expect, &answered, veil).map_or_else(|mismatch| mismatch.to_string(), |()| "fine".to_owned())
     }
 
     #[test]

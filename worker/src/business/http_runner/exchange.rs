@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::check::{Mismatch, check};
+use super::veil::Veil;
 use super::ways::Ways;
 use crate::client::direct::Direct;
 use crate::client::shown::{shown_url, without_token};
@@ -149,9 +150,14 @@ impl Exchange<'_> {
         if is_redirected {
             prepared.is_redirected.store(true, Ordering::Relaxed);
         }
-        let verdict = check(&self.request.expect, &answered);
+        let veil = Veil {
+            request: self.request,
+            url: prepared.request.url(),
+            token: self.token,
+        };
+        let verdict = check(&self.request.expect, &answered, veil);
         Ok(Answer {
-            verdict: verdict.map_err(|mismatch| error(Failure::Unexpected(mismatch.without_token(self.token)), None)),
+            verdict: verdict.map_err(|mismatch| error(Failure::Unexpected(mismatch), None)),
             status: answered.status,
             size: answered.size,
             duration: begun.elapsed(),
