@@ -8,6 +8,7 @@ mod catalog;
 mod clone;
 mod flight;
 mod inside;
+mod login;
 mod notebook;
 mod root;
 

@@ -165,8 +165,9 @@ impl<'a> Check<'a> {
         self.git.run(checkout, &["lfs", "install", "--local"]).await?;
         fs::write(checkout.join(".gitattributes"), ATTRIBUTES).map_err(file("write .gitattributes"))?;
         self.git.run(checkout, &["add", ".gitattributes"]).await?;
-        let url = self.options.lfs_write_url.as_str();
-        self.git.run(checkout, &["config", "--local", "lfs.url", url]).await?;
+        // Not by a command, whose line everybody on the machine can read: the URL may have a password.
+        let config = format!("[lfs]\n\turl = {}\n", config_value(&self.options.lfs_write_url));
+        append(&checkout.join(".git/config"), &config).map_err(file("write .git/config"))?;
         let asset = self.asset();
         fs::create_dir(checkout.join("assets")).map_err(file("make the directory of assets"))?;
         fs::write(checkout.join(&asset), &self.payload).map_err(file("write the asset"))?;
@@ -287,6 +288,10 @@ fn text(path: &Path) -> String {
 fn config_value(value: &str) -> String {
     let escaped = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     format!("\"{escaped}\"")
+}
+
+fn append(path: &Path, text: &str) -> io::Result<()> {
+    OpenOptions::new().append(true).open(path)?.write_all(text.as_bytes())
 }
 
 /// Returns a word that the shell, through which git calls its helpers, takes as it is.

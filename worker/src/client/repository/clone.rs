@@ -13,6 +13,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use tracing::{debug, warn};
 
 use super::catalog::{Catalog, CatalogError, Listed};
+use super::login::Login;
 use super::notebook::{Notebook, NotebookError};
 use super::root::Root;
 use super::{Repository, Workshop};
@@ -236,10 +237,11 @@ async fn fill(
     unneeded: impl Future<Output = ()>,
 ) -> Result<String, GitError> {
     let secrets = UrlSecrets::of(&repository.url);
+    let login = Login::of(&repository.url);
     let mut unneeded = std::pin::pin!(unneeded);
     let path = directory.to_string_lossy();
     // Without a checkout: that of the repository's own branch would be for nothing.
-    let clone = ["clone", "--quiet", "--no-checkout", "--", &repository.url, &path];
+    let clone = ["clone", "--quiet", "--no-checkout", "--", &login.url, &path];
     let checkout = ["checkout", "--quiet", &repository.reference, "--"];
     let hash = ["rev-parse", "HEAD"];
     let mut last = None;
@@ -248,9 +250,13 @@ async fn fill(
         (&checkout[..], workshop.limits.local),
         (&hash[..], workshop.limits.local),
     ] {
-        let with_settings: Vec<&str> = SETTINGS.iter().chain(arguments).copied().collect();
+        let login_settings = login.settings.iter().map(String::as_str);
+        let settings = SETTINGS.into_iter().chain(login_settings);
+        let with_settings: Vec<&str> = settings.chain(arguments.iter().copied()).collect();
+        let mut command = prepared(&with_settings, directory, &workshop.git.environment);
+        command.envs(login.variables.iter().map(|(name, value)| (name, value)));
         let job = Job {
-            command: prepared(&with_settings, directory, &workshop.git.environment),
+            command,
             arguments,
             directory,
             limit,

@@ -375,3 +375,39 @@ async fn a_notebook_that_could_not_be_read_is_tried_again() {
     fs::write(copy.path().join("x.ipynb"), NOTEBOOK).unwrap();
     assert_eq!(copy.notebook(&catalog.notebooks[0]).await.unwrap().cells.len(), 1);
 }
+
+#[tokio::test]
+async fn a_server_that_asks_is_told_the_password_and_no_command_line_has_it() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let into = asked.clone();
+    let server = axum::Router::new().fallback(async move |headers: http::HeaderMap| {
+        let Some(given) = headers.get("authorization") else {
+            let challenge = [("www-authenticate", "Basic realm=\"test\"")];
+            return (http::StatusCode::UNAUTHORIZED, challenge);
+        };
+        into.lock().unwrap().push(given.to_str().unwrap().to_owned());
+        (http::StatusCode::NOT_FOUND, [("x-a", "b")])
+    });
+    let tasks = Tasks::new();
+    tasks.spawn(TaskKind::Expendable, "git server", async move {
+        axum::serve(listener, server).await.unwrap();
+    });
+    let environment = vec![("PATH".into(), std::env::var_os("PATH").unwrap())];
+    let clones = Clones::with_limits(Tasks::new(), None, GitSurroundings { environment }, Limits::default());
+    let repository = Repository {
+        url: format!("http://user:pass%20word@{host}/a.git"),
+        reference: "main".to_owned(),
+    };
+    let error = clones.get(&repository, None).await.unwrap_err();
+    let chain = mobu_fleet::runtime::process::chain(&*error);
+    assert!(chain.contains("a.git") && !chain.contains("word"), "{chain}");
+    let asked = asked.lock().unwrap();
+    // `user:pass word`
+    assert!(
+        !asked.is_empty() && asked.iter().all(|given| given == "Basic dXNlcjpwYXNzIHdvcmQ="),
+        "{asked:?}"
+    );
+    tasks.abort_token().cancel();
+}
