@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod cluster_faults;
+mod doors;
 mod foreign;
 mod link;
 mod link_faults;

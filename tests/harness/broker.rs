@@ -290,13 +290,19 @@ impl Broker {
 
     /// Makes users with exactly these permissions; their password is their name.
     pub async fn add_users(&self, users: &[(&str, Permissions)]) -> Result<()> {
+        let users = users.iter().map(|(name, may)| (*name, *name, may.clone()));
+        self.add_users_with_passwords(&users.collect::<Vec<_>>()).await
+    }
+
+    /// Makes users by name, with these passwords and exactly these permissions.
+    pub async fn add_users_with_passwords(&self, users: &[(&str, &str, Permissions)]) -> Result<()> {
         let names: Vec<_> = users
             .iter()
-            .map(|(name, _)| serde_json::json!({ "name": name, "password": name, "tags": "" }))
+            .map(|(name, password, _)| serde_json::json!({ "name": name, "password": password, "tags": "" }))
             .collect();
         let permissions: Vec<_> = users
             .iter()
-            .map(|(name, may)| {
+            .map(|(name, _, may)| {
                 serde_json::json!({
                     "user": name, "vhost": "/",
                     "configure": may.configure, "write": may.write, "read": may.read,
