@@ -40,8 +40,8 @@ const HEAD_SIZE: usize = 32 * 1024;
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// Serves until `drain` is cancelled, then lets the calls that are under way come to their end. At most `connections` are open; when there are
-/// more, whoever has owed the rest of a request for longest is cut off, and if nobody owes any they wait in the system's queue, where they
-/// cost nothing of ours.
+/// more, whoever has owed the rest of a request for longest is cut off. If nobody owes any, one waits here and the others in the system's
+/// queue, where they cost nothing of ours.
 ///
 /// # Cancel safety
 ///
@@ -103,7 +103,8 @@ async fn connection(stream: TcpStream, peer: SocketAddr, seat: Arc<Seat>, router
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
         .max_buf_size(HEAD_SIZE);
-    let io = TokioIo::new(StallGuard::new(stream, READ_PATIENCE));
+    let writing = seat.clone();
+    let io = TokioIo::new(StallGuard::new(stream, READ_PATIENCE, move || writing.renew()));
     let mut serving = std::pin::pin!(server.serve_connection(io, service));
     let result = tokio::select! {
         result = serving.as_mut() => result,
@@ -112,8 +113,13 @@ async fn connection(stream: TcpStream, peer: SocketAddr, seat: Arc<Seat>, router
             serving.await
         }
         () = seat.evicted() => {
-            debug!("{peer} has sent no whole request, and gives way to others");
-            return;
+            if seat.owes() {
+                debug!("{peer} has sent no whole request, and gives way to others");
+                return;
+            }
+            // The rest has just come.
+            serving.as_mut().graceful_shutdown();
+            serving.await
         }
     };
     if let Err(error) = result {

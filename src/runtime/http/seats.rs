@@ -121,6 +121,20 @@ impl Seat {
         self.owes_since.store(PAID, Ordering::Relaxed);
     }
 
+    /// Whether its caller owes the rest of a request.
+    pub(super) fn owes(&self) -> bool {
+        self.owes_since.load(Ordering::Relaxed) != PAID
+    }
+
+    /// Gives whoever owes something time anew: he has just taken some of the last answer.
+    pub(super) fn renew(&self) {
+        let renewed = |since: u64| (since != PAID).then(|| micros(self.began));
+        // Whoever owes nothing keeps that.
+        self.owes_since
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, renewed)
+            .ok();
+    }
+
     /// Expects the next request when what is returned is dropped: with the body of an answer, which has then gone.
     pub(super) fn owing(self: &Arc<Self>) -> impl Send + Sync + use<> {
         OnDrop(self.clone(), Self::owe)

@@ -9,24 +9,33 @@ use crate::runtime::clock::now;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// A stream whose writes fail once they have waited for `patience` in a row.
+/// A stream whose writes fail once they have waited for `patience` in a row. What was written is told to `moved`.
 #[derive(Debug)]
-pub(super) struct StallGuard<S> {
+pub(super) struct StallGuard<S, F> {
     stream: S,
     patience: Duration,
+    moved: F,
     /// Runs while a write waits.
     deadline: Pin<Box<Sleep>>,
     waits: bool,
 }
 
-impl<S> StallGuard<S> {
-    pub(super) fn new(stream: S, patience: Duration) -> Self {
+impl<S, F: Fn()> StallGuard<S, F> {
+    pub(super) fn new(stream: S, patience: Duration, moved: F) -> Self {
         Self {
             stream,
             patience,
+            moved,
             deadline: Box::pin(tokio::time::sleep(patience)),
             waits: false,
         }
+    }
+
+    fn written(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(polled, Poll::Ready(Ok(1..))) {
+            (self.moved)();
+        }
+        self.guard(context, polled)
     }
 
     fn guard<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -43,7 +52,7 @@ impl<S> StallGuard<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for StallGuard<S> {
+impl<S: AsyncRead + Unpin, F: Unpin> AsyncRead for StallGuard<S, F> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -53,10 +62,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for StallGuard<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for StallGuard<S> {
+impl<S: AsyncWrite + Unpin, F: Fn() + Unpin> AsyncWrite for StallGuard<S, F> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.guard(context, polled)
+        self.written(context, polled)
     }
 
     fn poll_write_vectored(
@@ -65,7 +74,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StallGuard<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.guard(context, polled)
+        self.written(context, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -84,6 +93,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StallGuard<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -93,7 +104,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_takes_nothing_is_cut_off_and_whoever_is_slow_is_not() {
         let (ours, mut theirs) = tokio::io::duplex(16);
-        let mut guard = StallGuard::new(ours, PATIENCE);
+        let moves = Cell::new(0);
+        let mut guard = StallGuard::new(ours, PATIENCE, || moves.set(moves.get() + 1));
         let slow = async {
             let mut byte = [0; 16];
             for _ in 0..4 {
@@ -104,6 +116,7 @@ mod tests {
         };
         let (written, _theirs) = tokio::join!(guard.write_all(&[0; 64]), slow);
         written.unwrap();
+        assert_eq!(moves.get(), 4);
         let began = now();
         let error = guard.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

@@ -145,7 +145,13 @@ impl Lines {
                 None => (Line::connect(&direct.place).await?, false),
             };
             match line.ask(request).await {
-                Ok(response) => return Ok(Answer { response, line }),
+                Ok(response) => {
+                    return Ok(Answer {
+                        response,
+                        line,
+                        is_read: false,
+                    });
+                }
                 // The other side closed it while nobody looked, and has not seen this request.
                 Err(mut error) if is_old && error.message().is_some() => {
                     let Some(unsent) = error.take_message() else {
@@ -160,7 +166,7 @@ impl Lines {
 
     /// Keeps the connection of an answer that was read to its end.
     pub(crate) fn keep(&mut self, direct: &Direct, answer: Answer) {
-        if answer.response.body().is_end_stream() && answer.line.connection.is_some() {
+        if answer.is_read && answer.line.connection.is_some() {
             if self.idle.len() == KEPT {
                 self.idle.remove(0);
             }
@@ -174,16 +180,18 @@ impl Lines {
 pub(crate) struct Answer {
     pub(crate) response: http::Response<Incoming>,
     line: Box<Line>,
+    /// Whether it was read to its end. Its body knows that only if it was told the length beforehand.
+    is_read: bool,
 }
 
 impl Answer {
     /// Returns the next part of the body; `None` at its end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, DirectError> {
         let body = self.response.body_mut();
-        while !body.is_end_stream() {
+        while !self.is_read && !body.is_end_stream() {
             let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
             match drive(&mut self.line.connection, frame).await {
-                None => return Ok(None),
+                None => break,
                 // What is no data is trailers.
                 Some(frame) => {
                     if let Ok(part) = frame?.into_data() {
@@ -192,6 +200,7 @@ impl Answer {
                 }
             }
         }
+        self.is_read = true;
         Ok(None)
     }
 }
@@ -276,6 +285,7 @@ mod tests {
 
     /// Answers so many requests on each connection, with its number, before it closes it without a word.
     async fn serve(listener: TcpListener, requests: &[usize]) {
+        let mut answers = 0;
         for (number, requests) in requests.iter().enumerate() {
             let (mut stream, _) = listener.accept().await.unwrap();
             for _ in 0..*requests {
@@ -293,7 +303,13 @@ mod tests {
                 ] {
                     assert!(head.contains(&format!("\r\n{line}")), "{head}");
                 }
-                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{number}");
+                // Of which each says in another way where it ends.
+                let answer = match answers % 3 {
+                    0 => format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{number}"),
+                    1 => format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{number}\r\n0\r\n\r\n"),
+                    _ => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
+                };
+                answers += 1;
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
         }
@@ -306,13 +322,13 @@ mod tests {
         let mut lines = Lines::default();
         let asking = async {
             let mut seen = Vec::new();
-            for _ in 0..4 {
+            for _ in 0..6 {
                 seen.push(get(&mut lines, port).await.unwrap());
             }
             seen.concat()
         };
         let asked = tokio::time::timeout(Duration::from_secs(60), async {
-            tokio::join!(asking, serve(listener, &[3, 1])).0
+            tokio::join!(asking, serve(listener, &[4, 2])).0
         });
         assert_eq!(asked.await.unwrap(), "0001");
     }

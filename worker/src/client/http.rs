@@ -51,6 +51,7 @@ pub(crate) fn for_browser<C: CookieStore + 'static>(
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     Client::builder()
         .user_agent(USER_AGENT)
+        .referer(false)
         .tls_backend_preconfigured(tls)
         .http1_only()
         .dns_resolver(Arc::new(Loopback))
@@ -71,6 +72,8 @@ pub(crate) fn for_service() -> Result<Client, reqwest::Error> {
 fn builder() -> ClientBuilder {
     Client::builder()
         .user_agent(USER_AGENT)
+        // The URL that led to a redirect may have something in it that is not for everybody; and mobu does not send it.
+        .referer(false)
         .tls_backend_preconfigured(TLS.clone())
 }
 
