@@ -90,7 +90,18 @@ impl Ring {
 
     /// Waits until a flock's counts are as they should.
     pub(crate) async fn until(&self, flock: &str, what: &str, condition: impl Fn(Counts) -> bool) -> Result<Counts> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        self.until_for(PATIENCE, flock, what, condition).await
+    }
+
+    /// The same with a patience of its own.
+    pub(crate) async fn until_for(
+        &self,
+        patience: Duration,
+        flock: &str,
+        what: &str,
+        condition: impl Fn(Counts) -> bool,
+    ) -> Result<Counts> {
+        let deadline = tokio::time::Instant::now() + patience;
         loop {
             let counts = self.counts(flock).await?;
             if condition(counts) {
