@@ -168,16 +168,15 @@ async fn who_does_not_read_is_cut_off_and_nobody_waits_for_it_meanwhile() -> Res
 
 /// Publishes by a client that does not care whether a property is text; or takes such a message out of the requests, as an operator may.
 const POISON: &str = r#"
-import sys, time, pika
+import sys, pika
 url, fleet, place = sys.argv[1:]
 channel = pika.BlockingConnection(pika.URLParameters(url)).channel()
-if place == "":
-    while channel.basic_get(fleet + ".requests", auto_ack=True)[0] is None:
-        time.sleep(0.01)
-else:
-    channel.confirm_delivery()
-    properties = pika.BasicProperties(message_id=b"\xff\xfe", correlation_id=b"\xc3", delivery_mode=2)
-    channel.basic_publish(fleet + "." + place, "", b"{}", properties)
+channel.confirm_delivery()
+poison = pika.BasicProperties(message_id=b"\xff\xfe", correlation_id=b"\xc3", delivery_mode=2)
+channel.basic_publish(fleet + "." + place, "", b"{}", poison)
+if place == "requests":
+    good = pika.BasicProperties(message_id="good", delivery_mode=2)
+    channel.basic_publish(fleet + ".requests", "", b'{"kind": "refresh", "flock": "lambs"}', good)
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,9 +195,8 @@ async fn a_property_that_is_no_text_ends_a_session_and_the_fleet_goes_on() -> Re
         ensure!(done.status.success(), "{done:?}");
         Ok(())
     };
-    // Reports and broadcasts are gone once they were delivered. A request comes again, until the broker gives up on it after more than a
-    // minute, or somebody takes it away.
-    for place in ["reports", "broadcast", "requests"] {
+    // They are gone once they were delivered.
+    for place in ["reports", "broadcast"] {
         let before = sessions_ended(&fleet);
         poison(place).await?;
         let deadline = Instant::now() + PATIENCE;
@@ -206,11 +204,37 @@ async fn a_property_that_is_no_text_ends_a_session_and_the_fleet_goes_on() -> Re
             ensure!(Instant::now() < deadline, "{place}: no session has ended");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        if place == "requests" {
-            poison("").await?;
-        }
         accepts_a_change(&fleet).await?;
     }
+    fleet.wait_converged().await?;
+    // A request comes again until the broker gives up on it. Only other requests wait meanwhile, and in the end they are carried out.
+    let before = sessions_ended(&fleet);
+    poison("requests").await?;
+    let deadline = Instant::now() + PATIENCE;
+    while !fleet.logs().contains("the session of the requests ends") {
+        ensure!(Instant::now() < deadline, "the requests go on: {}", fleet.logs());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let changed = fleet.call(Method::POST, "/flocks/lambs/refresh").send().await?;
+    ensure!(changed.status().is_success(), "{}: {}", changed.status(), fleet.logs());
+    loop {
+        let revisions = fleet.get("/revisions").await?;
+        let mut sources = revisions
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|revision| &revision["source"]);
+        if sources.any(|source| source == "amqp") {
+            break;
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "the good request: {revisions}, {}",
+            fleet.logs()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    ensure!(sessions_ended(&fleet) == before, "{}", fleet.logs());
     fleet.wait_converged().await?;
     let (succeeded, failed) = counts(&fleet.get("/flocks/lambs").await?);
     ensure!(succeeded > 0 && failed == 0, "{succeeded} successes, {failed} failures");

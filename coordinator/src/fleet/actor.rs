@@ -12,7 +12,7 @@ use mobu_fleet::domain::messages::{
 };
 use mobu_fleet::domain::request::RequestError;
 use mobu_fleet::link::oddities::Oddities;
-use mobu_fleet::link::{Address, Inbox, Link, LinkError, Message, RequestDelivery};
+use mobu_fleet::link::{Address, Link, LinkError, Message, RequestDelivery};
 use mobu_fleet::runtime::backoff::Backoff;
 use mobu_fleet::runtime::clock::{Instant, now};
 use mobu_fleet::runtime::process::chain;
@@ -26,7 +26,7 @@ use super::gather::{Gathered, Gathers};
 use super::handle::{CALLS, Call, Fleet, chosen};
 use super::requests;
 use super::state::{Effect, FleetRules, FleetState, Shape};
-use super::wire::{Arrival, Wire};
+use super::wire::{Arrival, Requests, Wire};
 
 /// How often time is looked at: the resolution of every deadline of the coordinator.
 const TICK: Duration = Duration::from_millis(100);
@@ -38,6 +38,18 @@ const GOOD_SESSION: Duration = Duration::from_secs(10);
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
 type Job<T> = Option<Pin<Box<dyn Future<Output = Result<T, LinkError>> + Send>>>;
+
+/// How long to wait before requests are taken again after their session has ended, first and at most. A request that no client library can read
+/// ends it 20 times, before the broker drops that request.
+const REQUESTS_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+
+/// Waits until a moment; for ever if there is none.
+async fn moment(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
 
 /// Waits for a job; for ever if there is none.
 async fn finished<T>(job: &mut Job<T>) -> Result<T, LinkError> {
@@ -60,7 +72,8 @@ enum Event {
     Arrived(Arrival),
     Appended(Result<(), LinkError>),
     Locked(Result<bool, LinkError>),
-    TakesRequests(Result<Inbox<RequestDelivery>, LinkError>),
+    TakeRequests,
+    TakesRequests(Result<Requests, LinkError>),
 }
 
 struct Actor {
@@ -80,7 +93,10 @@ struct Actor {
     opening: Job<Box<Wire>>,
     appending: Job<()>,
     locking: Job<bool>,
-    taking_requests: Job<Inbox<RequestDelivery>>,
+    taking_requests: Job<Requests>,
+    requests_backoff: Backoff,
+    /// When to take requests again, after their session has ended.
+    take_requests_at: Option<Instant>,
 }
 
 /// Starts the coordinator's actor. `random` decides names and jitter, so that a simulation repeats itself.
@@ -99,7 +115,6 @@ pub fn start(rules: FleetRules, link: Arc<dyn Link>, tasks: &Tasks, mut random: 
         changed,
         shape: Shape::default(),
         backoff: Backoff::for_sessions(random.u64(..)),
-        random,
         retry_at: now(),
         began: now(),
         wire: None,
@@ -107,6 +122,9 @@ pub fn start(rules: FleetRules, link: Arc<dyn Link>, tasks: &Tasks, mut random: 
         appending: None,
         locking: None,
         taking_requests: None,
+        requests_backoff: Backoff::new(REQUESTS_WAIT.0, REQUESTS_WAIT.1, random.u64(..)),
+        take_requests_at: None,
+        random,
     };
     drop(tasks.spawn(TaskKind::Vital, "fleet", actor.run()));
     Fleet {
@@ -131,6 +149,7 @@ impl Actor {
                 _ = ticks.tick() => Event::Tick,
                 arrival = arrival(&mut self.wire) => Event::Arrived(arrival),
                 () = tokio::time::sleep_until(self.retry_at), if self.wire.is_none() && self.opening.is_none() => Event::Retry,
+                () = moment(self.take_requests_at) => Event::TakeRequests,
                 call = self.calls.recv() => Event::Call(call),
             };
             match event {
@@ -154,6 +173,7 @@ impl Actor {
     async fn drain(mut self) {
         // A request that came now would be given back, and come again at once, for as long as this takes.
         self.taking_requests = None;
+        self.take_requests_at = None;
         if let Some(wire) = &mut self.wire {
             wire.leave_requests();
         }
@@ -214,6 +234,14 @@ impl Actor {
                 }
                 Vec::new()
             }
+            Event::TakeRequests => {
+                self.take_requests();
+                Vec::new()
+            }
+            Event::TakesRequests(Err(error)) if !error.needs_attention() => {
+                self.requests_ended(&chain(&error));
+                Vec::new()
+            }
             Event::Appended(Err(error)) | Event::Locked(Err(error)) | Event::TakesRequests(Err(error)) => {
                 vec![Effect::End(chain(&error))]
             }
@@ -227,6 +255,26 @@ impl Actor {
     fn open(&mut self) {
         let (link, name) = (self.link.clone(), format!("coordinator {}", self.state.rules().session));
         self.opening = Some(Box::pin(async move { Wire::open(link, name).await.map(Box::new) }));
+    }
+
+    fn take_requests(&mut self) {
+        self.take_requests_at = None;
+        if self.wire.is_some() {
+            let (link, name) = (self.link.clone(), format!("coordinator {}", self.state.rules().session));
+            self.taking_requests = Some(Box::pin(Requests::open(link, name)));
+        }
+    }
+
+    /// Their session alone has ended: whoever leads goes on to, and takes them again.
+    fn requests_ended(&mut self, reason: &str) {
+        let Some(wire) = &mut self.wire else { return };
+        wire.lose_requests();
+        let wait = self.requests_backoff.next_wait();
+        self.take_requests_at = Some(now() + wait);
+        warn!(
+            error = reason,
+            "the session of the requests ends: {reason}; trying again in {wait:?}"
+        );
     }
 
     fn failed(&mut self, error: &LinkError) {
@@ -259,7 +307,14 @@ impl Actor {
             Arrival::Report(message) => self.report(message, at),
             Arrival::Broadcast(message) => self.broadcast(message, at),
             Arrival::Reply(message) => self.reply(message, at),
-            Arrival::Request(delivery) => self.request(delivery, at),
+            Arrival::Request(delivery) => {
+                self.requests_backoff.reset();
+                self.request(delivery, at)
+            }
+            Arrival::RequestsEnded(reason) => {
+                self.requests_ended(&reason);
+                Vec::new()
+            }
             Arrival::Ended(reason) => vec![Effect::End(reason)],
         }
     }
@@ -392,12 +447,7 @@ impl Actor {
                         self.appending = Some(Box::pin(async move { log.append(bytes).await }));
                     }
                 }
-                Effect::TakeRequests => {
-                    if let Some(wire) = &self.wire {
-                        let log = wire.log.clone();
-                        self.taking_requests = Some(Box::pin(async move { log.requests().await }));
-                    }
-                }
+                Effect::TakeRequests => self.take_requests(),
                 Effect::Announce(announcement) => {
                     self.post(
                         Address::Everyone,
@@ -427,6 +477,7 @@ impl Actor {
         self.appending = None;
         self.locking = None;
         self.taking_requests = None;
+        self.take_requests_at = None;
         self.gathers.abandon();
         drop(
             self.tasks

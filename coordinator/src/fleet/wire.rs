@@ -1,4 +1,4 @@
-//! The coordinator's sessions with the broker: two connections that live and die together.
+//! The coordinator's sessions with the broker: two connections that live and die together, and one for requests.
 
 use std::fmt;
 use std::pin::Pin;
@@ -18,13 +18,56 @@ pub(super) enum Arrival {
     Broadcast(Message),
     Reply(Message),
     Request(RequestDelivery),
+    RequestsEnded(String),
     Ended(String),
 }
 
-/// Both sessions and their inboxes.
+/// The session of the requests.
 ///
-/// The log, the lock and the requests share one connection, so that a coordinator that cannot write does not keep the lock.
-/// Reports and answers have the other: a flood of them never delays the log.
+/// What foreigners publish may break a connection: lapin gives one up over a property that is no text, and the broker delivers such a request
+/// again and again before it drops it. Nobody else should have to suffer for that.
+#[derive(Debug)]
+pub(super) struct Requests {
+    /// Kept for as long as requests may wait to be settled.
+    session: Arc<dyn Session>,
+    /// `None` once no further ones are taken.
+    inbox: Option<Inbox<RequestDelivery>>,
+    ended: Ended,
+}
+
+impl Requests {
+    pub(super) async fn open(link: Arc<dyn Link>, name: String) -> Result<Self, LinkError> {
+        let session: Arc<dyn Session> = Arc::from(link.open(&format!("{name} requests")).await?);
+        let inbox = session.requests().await?;
+        Ok(Self {
+            ended: Ended::of(&session.health()),
+            inbox: Some(inbox),
+            session,
+        })
+    }
+
+    /// # Cancel safety
+    ///
+    /// Safe.
+    async fn next(&mut self) -> Arrival {
+        let Some(inbox) = &mut self.inbox else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            biased;
+            reason = &mut self.ended.0 => Arrival::RequestsEnded(reason),
+            request = inbox.recv() => request.map_or_else(
+                || Arrival::RequestsEnded("the stream of requests ended".to_owned()),
+                Arrival::Request,
+            ),
+        }
+    }
+}
+
+/// The sessions and their inboxes.
+///
+/// The log and the lock share one connection, so that a coordinator that cannot write does not keep the lock.
+/// Reports and answers have another: a flood of them never delays the log.
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) log: Arc<dyn Session>,
@@ -34,7 +77,7 @@ pub(super) struct Wire {
     reports: Inbox<Message>,
     broadcasts: Inbox<Message>,
     replies: Inbox<Message>,
-    requests: Option<Inbox<RequestDelivery>>,
+    requests: Option<Requests>,
     log_health: watch::Receiver<SessionHealth>,
     side_health: watch::Receiver<SessionHealth>,
     /// Kept from one arrival to the next: to begin waiting anew for each costs more than the wait.
@@ -84,12 +127,19 @@ impl Wire {
     }
 
     /// Begins to take requests.
-    pub(super) fn take_requests(&mut self, requests: Inbox<RequestDelivery>) {
+    pub(super) fn take_requests(&mut self, requests: Requests) {
         self.requests = Some(requests);
     }
 
-    /// Takes no further requests: they wait for the next leader.
+    /// Takes no further requests: they wait for the next leader. Those that were taken can still be settled.
     pub(super) fn leave_requests(&mut self) {
+        if let Some(requests) = &mut self.requests {
+            requests.inbox = None;
+        }
+    }
+
+    /// Gives up the session of the requests, which has ended.
+    pub(super) fn lose_requests(&mut self) {
         self.requests = None;
     }
 
@@ -101,7 +151,7 @@ impl Wire {
     pub(super) async fn next(&mut self) -> Arrival {
         let requests = async {
             match &mut self.requests {
-                Some(requests) => requests.recv().await,
+                Some(requests) => requests.next().await,
                 None => std::future::pending().await,
             }
         };
@@ -115,7 +165,7 @@ impl Wire {
             reply = self.replies.recv() => reply.map_or_else(|| stream_ended("answers"), Arrival::Reply),
             message = self.broadcasts.recv() => message.map_or_else(|| stream_ended("broadcasts"), Arrival::Broadcast),
             report = self.reports.recv() => report.map_or_else(|| stream_ended("reports"), Arrival::Report),
-            request = requests => request.map_or_else(|| stream_ended("requests"), Arrival::Request),
+            arrival = requests => arrival,
         }
     }
 
@@ -134,9 +184,12 @@ impl Wire {
         self.side.post(to, message).is_ok()
     }
 
-    /// Ends both sessions in an orderly way: the lock first, so that a standby need not wait.
+    /// Ends all sessions in an orderly way: the lock first, so that a standby need not wait.
     pub(super) async fn close(self) {
         self.log.close().await;
+        if let Some(requests) = self.requests {
+            requests.session.close().await;
+        }
         self.side.close().await;
     }
 }
