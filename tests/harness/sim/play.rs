@@ -608,11 +608,14 @@ impl World {
         Ok(())
     }
 
-    /// No user that is dealt out runs on two replicas, but for what one has that the fleet has waited for long enough.
+    /// No user that is dealt out runs on two replicas, but for what one has that the fleet has waited for long enough, or that does not know yet
+    /// that another process has its name: the fleet hears of that one.
     fn check_spread(&self) -> Result<(), String> {
         let name = flock_name(SPREAD);
         let mut runs: BTreeMap<MonkeyName, &Node> = BTreeMap::new();
-        let is_heard = |node: &&Node| node.speechless.is_none_or(|since| since.elapsed() < SILENT_WAIT);
+        let is_alone = |node: &Node| self.nodes_of(node.role).len() == 1;
+        let is_waited_for = |node: &Node, since: Instant| since.elapsed() < SILENT_WAIT && is_alone(node);
+        let is_heard = |node: &&Node| node.speechless.is_none_or(|since| is_waited_for(node, since));
         for node in self.nodes.iter().filter(is_heard) {
             for user in node.users(&name) {
                 if let Some(other) = runs.insert(user.clone(), node)
