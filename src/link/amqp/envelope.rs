@@ -30,6 +30,8 @@ pub(super) enum Promise {
     Heard,
     /// Loss is allowed.
     Soft,
+    /// Loss is allowed, and there is plenty of it: few are on their way at once, so that they hold up nothing else.
+    Plenty,
     /// Loss is allowed, and so is that the broker closes the channel over it: an address from outside chose the target.
     Stray,
 }
@@ -86,7 +88,7 @@ impl Route {
             Address::Coordinators => Self::exchange(topology.reports(), String::new(), Promise::Soft),
             Address::Events { key } => {
                 short(&key)?;
-                Self::exchange(topology.events(), key, Promise::Soft)
+                Self::exchange(topology.events(), key, Promise::Plenty)
             }
             Address::Replica(id) => {
                 let name = topology.replica_name(&id);

@@ -56,7 +56,17 @@ pub(super) struct Publisher {
     dropped: AtomicU64,
 }
 
-const PROMISES: [Promise; 4] = [Promise::Kept, Promise::Heard, Promise::Soft, Promise::Stray];
+/// Messages of which there is plenty that may be on their way at once. When the broker has more to do than it can, they come late, the lane
+/// is full, and the rest is dropped here; written to the socket all at once, they would keep reports waiting behind them.
+const PLENTY: usize = 32;
+
+const PROMISES: [Promise; 5] = [
+    Promise::Kept,
+    Promise::Heard,
+    Promise::Soft,
+    Promise::Plenty,
+    Promise::Stray,
+];
 
 impl Publisher {
     /// Starts the lanes; a lane's channel is opened when its first message comes.
@@ -221,7 +231,12 @@ impl Lane {
 
     async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         loop {
-            let has_room = self.pending.len() < WAITING;
+            let room = if self.promise == Promise::Plenty {
+                PLENTY
+            } else {
+                WAITING
+            };
+            let has_room = self.pending.len() < room;
             let oldest = async {
                 match self.pending.front_mut() {
                     Some((_, confirm)) => confirm.await,
