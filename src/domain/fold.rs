@@ -177,8 +177,12 @@ impl View {
     }
 
     fn remember(&mut self, past: PastChange) {
-        // A takeover, or the leader's regular rewriting of the state, is no change.
-        if past.change == Change::Takeover && self.history.back().is_some_and(|last| last.revision == past.revision) {
+        // A takeover, or the leader's regular rewriting of the state, is no change. Nor is an entry that a cluster has stored twice, as it may
+        // when the node that leads the log dies under it.
+        let is_same = |last: &Arc<PastChange>| {
+            last.revision == past.revision && (past.change == Change::Takeover || last.epoch == past.epoch)
+        };
+        if self.history.back().is_some_and(is_same) {
             return;
         }
         if self.history.len() == HISTORY_KEPT {
@@ -242,6 +246,17 @@ mod tests {
         assert_eq!(view.fold(3, entry(1, 1, Some(2))), Verdict::Ignored);
         assert_eq!(view.held().unwrap().standing.revision, Revision(1));
         assert_eq!(view.fold(4, entry(2, 2, Some(2))), Verdict::State);
+    }
+
+    #[test]
+    fn an_entry_that_was_stored_twice_is_one_change() {
+        let changed = |revision| LogEntry {
+            change: Some(Change::Begin),
+            ..entry(1, 1, Some(revision))
+        };
+        let view = fold(&[entry(1, 1, None), changed(1), changed(1), changed(2)]);
+        let revisions: Vec<_> = view.history().iter().map(|past| past.revision.0).collect();
+        assert_eq!(revisions, [1, 2]);
     }
 
     #[test]

@@ -98,19 +98,21 @@ async fn a_target_that_goes_away_fails_its_monkeys_which_pause_as_configured_and
         .await?;
     let monkeys = patient["monkeys"].as_array().context("a flock has monkeys")?;
     ensure!(monkeys.iter().all(|monkey| monkey["state"] == "ERROR"), "{patient}");
+    let url = format!("http://{}", target.address);
+    let is_named =
+        |cause: &Value| cause["kind"] == "connect" && cause["url"].as_str().is_some_and(|at| at.starts_with(&url));
     for id in 0..2 {
-        let replica = fleet.get(&format!("/replicas/{id}")).await?;
+        // Causes come with the next report.
+        let tells = |replica: &Value| {
+            flocks.iter().all(|(name, _)| {
+                let causes = replica["flocks"][*name]["failures"]["causes"].as_array();
+                causes.is_some_and(|causes| causes.iter().any(is_named))
+            })
+        };
+        let replica = fleet
+            .wait_for(&format!("/replicas/{id}"), "the causes of each flock", tells)
+            .await?;
         ensure!(replica["state"] == "ready" && replica["error"].is_null(), "{replica}");
-        for (name, _) in flocks {
-            let causes = replica["flocks"][name]["failures"]["causes"]
-                .as_array()
-                .context("causes")?;
-            let url = format!("http://{}", target.address);
-            let is_named = |cause: &Value| {
-                cause["kind"] == "connect" && cause["url"].as_str().is_some_and(|at| at.starts_with(&url))
-            };
-            ensure!(causes.iter().any(is_named), "{causes:?}");
-        }
     }
     target.restart().await?;
     let (before, _) = counts(&fleet.get("/flocks/hasty").await?);

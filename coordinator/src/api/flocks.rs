@@ -122,7 +122,15 @@ async fn started(api: &Api, parts: &Parts, config: FlockConfig, outcome: &Outcom
         return Ok(internal());
     }
     let path = format!("{}/flocks/{}", api.prefix, config.name);
-    let (status, gathered) = survey(api, config.name.clone()).await?;
+    let surveyed = survey(api, config.name.clone()).await;
+    let (status, gathered) = surveyed.map_err(|_| {
+        // Whoever is told that this coordinator is not active takes it that nothing was changed.
+        let text = format!(
+            "revision {} is accepted; the coordinator ends before it can say what runs",
+            outcome.revision
+        );
+        ApiError::unavailable("outcome_unknown", text)
+    })?;
     let flock = flock_data(api, &status, &config, gathered);
     if is_incomplete(outcome) {
         let incomplete = Incomplete::new(outcome);
