@@ -11,6 +11,18 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// Waits until a moment; for ever if there is none.
+///
+/// # Cancel safety
+///
+/// Safe.
+pub async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Returns the wall clock's time, rounded down to microseconds as mobu shows it.
 pub fn wall() -> Timestamp {
     let now = Timestamp::now();

@@ -14,7 +14,7 @@ use mobu_fleet::domain::request::RequestError;
 use mobu_fleet::link::oddities::Oddities;
 use mobu_fleet::link::{Address, Link, LinkError, Message, RequestDelivery};
 use mobu_fleet::runtime::backoff::Backoff;
-use mobu_fleet::runtime::clock::{Instant, now};
+use mobu_fleet::runtime::clock::{Instant, now, until};
 use mobu_fleet::runtime::process::chain;
 use mobu_fleet::runtime::tasks::{TaskKind, Tasks};
 use tokio::sync::{mpsc, watch};
@@ -42,14 +42,6 @@ type Job<T> = Option<Pin<Box<dyn Future<Output = Result<T, LinkError>> + Send>>>
 /// How long to wait before requests are taken again after their session has ended, first and at most. A request that no client library can read
 /// ends it 20 times, before the broker drops that request.
 const REQUESTS_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
-
-/// Waits until a moment; for ever if there is none.
-async fn moment(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
 
 /// Waits for a job; for ever if there is none.
 async fn finished<T>(job: &mut Job<T>) -> Result<T, LinkError> {
@@ -149,7 +141,7 @@ impl Actor {
                 _ = ticks.tick() => Event::Tick,
                 arrival = arrival(&mut self.wire) => Event::Arrived(arrival),
                 () = tokio::time::sleep_until(self.retry_at), if self.wire.is_none() && self.opening.is_none() => Event::Retry,
-                () = moment(self.take_requests_at) => Event::TakeRequests,
+                () = until(self.take_requests_at) => Event::TakeRequests,
                 call = self.calls.recv() => Event::Call(call),
             };
             match event {
@@ -252,15 +244,20 @@ impl Actor {
         self.perform(effects);
     }
 
+    /// What the names of its sessions begin with.
+    fn name(&self) -> String {
+        format!("coordinator {}", self.state.rules().session)
+    }
+
     fn open(&mut self) {
-        let (link, name) = (self.link.clone(), format!("coordinator {}", self.state.rules().session));
+        let (link, name) = (self.link.clone(), self.name());
         self.opening = Some(Box::pin(async move { Wire::open(link, name).await.map(Box::new) }));
     }
 
     fn take_requests(&mut self) {
         self.take_requests_at = None;
         if self.wire.is_some() {
-            let (link, name) = (self.link.clone(), format!("coordinator {}", self.state.rules().session));
+            let (link, name) = (self.link.clone(), self.name());
             self.taking_requests = Some(Box::pin(Requests::open(link, name)));
         }
     }

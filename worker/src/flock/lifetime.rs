@@ -49,22 +49,14 @@ impl Lifetime {
             let lease_end = self.lease.as_ref().and_then(|(lease, _)| last.checked_add(*lease));
             tokio::select! {
                 biased;
-                () = until(self.over.as_ref().map(|(end, _)| *end)) => {
+                () = clock::until(self.over.as_ref().map(|(end, _)| *end)) => {
                     return self.over.as_ref().map(|(_, text)| text.clone()).unwrap_or_default();
                 }
                 Ok(()) = self.contact.changed(), if lease_end.is_some() => {}
-                () = until(lease_end) => {
+                () = clock::until(lease_end) => {
                     return self.lease.as_ref().map(|(_, text)| text.clone()).unwrap_or_default();
                 }
             }
         }
-    }
-}
-
-/// Waits until a moment, or for ever.
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }

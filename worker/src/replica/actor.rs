@@ -181,13 +181,13 @@ impl Replica {
                 Some(name) = self.flocks_ended.recv() => Next::Event(ReplicaEvent::FlockEnded(name)),
                 () = due(self.next_report), if self.session.is_some() => Next::Report,
                 () = self.changed.notified() => Next::Changed,
-                () = until(self.next_events) => Next::Events,
+                () = clock::until(self.next_events) => Next::Events,
                 () = surroundings.outlet.filled(), if self.next_events.is_none() => Next::EventsWait,
                 // What has come goes before what is due: after a freeze, silence is only believed once everything was looked at.
                 Some(event) = events.recv() => Next::Session(event),
                 message = arrival(&mut self.inbox) => message.map_or(Next::Ended("the replica's queue is gone"), Next::Message),
                 record = arrival(&mut self.log) => record.map_or(Next::Ended("the state log is gone"), Next::Record),
-                () = until(deadline) => Next::Event(ReplicaEvent::Tick),
+                () = clock::until(deadline) => Next::Event(ReplicaEvent::Tick),
             };
             let course = match next {
                 Next::Event(event) => self.handle(event),
@@ -554,12 +554,5 @@ async fn arrival<T>(inbox: &mut Option<Inbox<T>>) -> Option<T> {
 async fn due(moment: Instant) {
     if moment > clock::now() {
         tokio::time::sleep_until(moment).await;
-    }
-}
-
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }
