@@ -113,7 +113,7 @@ impl Publisher {
         self.fate.check()?;
         let (answer, answered) = oneshot::channel();
         let (lane, is_soft) = (self.lane(route.promise), route.promise == Promise::Soft);
-        let order = order(route, message, Some(answer))?;
+        let order = Order::Send(Box::new(outgoing(route, message, Some(answer))?));
         let sending = async {
             // Both fail only when the lane is gone, and the lane goes with the session.
             let place = lane.reserve().await.ok()?;
@@ -186,14 +186,6 @@ impl Publisher {
             }
         }
     }
-}
-
-fn order(
-    route: Route,
-    message: &Message,
-    answer: Option<oneshot::Sender<Result<(), LinkError>>>,
-) -> Result<Order, LinkError> {
-    Ok(Order::Send(Box::new(outgoing(route, message, answer)?)))
 }
 
 fn outgoing(
