@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode, Uri};
-use fleet_tests::broker::{Broker, unique_fleet};
+use fleet_tests::broker::{Broker, role_users, unique_fleet};
 use fleet_tests::fleet::ProcessFleet;
 use fleet_tests::platform::{ADMIN_TOKEN, Platform};
 use fleet_tests::process::Process;
@@ -39,14 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A broker with one user for each role, as `deploy/rabbitmq` makes them, and one of another fleet, whose passwords are secrets.
 async fn broker(fleet: &FleetName) -> Result<Broker> {
     let broker = Broker::start().await?;
-    let topology = Topology::new(fleet.clone());
-    let roles = [
-        ("coordinator", Role::Coordinator),
-        ("worker", Role::Worker),
-        ("publisher", Role::Publisher),
-        ("auditor", Role::Auditor),
-    ];
-    let mut users: Vec<_> = roles.map(|(name, role)| (name, topology.permissions(role))).into();
+    let mut users: Vec<_> = role_users(&Topology::new(fleet.clone())).into();
     // Another fleet's coordinator on the same broker.
     let other: FleetName = format!("{fleet}x").parse()?;
     users.push(("other", Topology::new(other).permissions(Role::Coordinator)));

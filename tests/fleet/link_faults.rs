@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fleet_tests::broker::{Broker, config, link, shared_broker, unique_fleet};
+use fleet_tests::broker::{Broker, config, link, role_users, shared_broker, unique_fleet};
 use fleet_tests::proxy::Proxy;
 use mobu_fleet::link::amqp::AmqpLink;
 use mobu_fleet::link::amqp::client::AmqpClient;
-use mobu_fleet::link::topology::{Role, Topology};
+use mobu_fleet::link::topology::Topology;
 use mobu_fleet::link::{Address, Link, LinkError, LogStart, Message, ReplyAddress, SessionHealth};
 
 use crate::foreign;
@@ -226,17 +226,7 @@ async fn each_user_may_do_what_its_role_needs_and_no_more() {
     let broker = Broker::start().await.unwrap();
     let fleet = unique_fleet();
     let topology = Topology::new(fleet.clone());
-    let roles = [
-        ("coordinator", Role::Coordinator),
-        ("worker", Role::Worker),
-        ("publisher", Role::Publisher),
-        ("auditor", Role::Auditor),
-    ];
-    let users: Vec<_> = roles
-        .iter()
-        .map(|(name, role)| (*name, topology.permissions(*role)))
-        .collect();
-    broker.add_users(&users).await.unwrap();
+    broker.add_users(&role_users(&topology)).await.unwrap();
     let open_as = async |user: &str| open(&broker.url_as(user, user), &fleet).await;
 
     // Before any coordinator there is nothing to read, and trying again may help.

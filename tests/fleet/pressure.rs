@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use fleet_tests::broker::{shared_broker, unique_fleet};
 use fleet_tests::fleet::ProcessFleet;
 use fleet_tests::platform::Platform;
-use fleet_tests::pressure::{Part, Readers, Scale, play, usage};
+use fleet_tests::pressure::{Part, Readers, Scale, flock, play, usage};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -47,13 +47,6 @@ async fn replicas_that_report_all_at_once_are_heard() -> Result<()> {
     stays_bounded(Part::Crowd).await
 }
 
-fn flock(name: &str, business: &Value) -> Value {
-    json!({
-        "name": name, "count": 4, "user_spec": {"username_prefix": format!("bot-mobu-{name}")}, "scopes": [],
-        "business": business,
-    })
-}
-
 /// Sums of successes and failures over the monkeys of a flock.
 fn counts(flock: &Value) -> (u64, u64) {
     let monkeys = flock["monkeys"].as_array().map_or(&[][..], Vec::as_slice);
@@ -78,7 +71,7 @@ async fn a_target_that_goes_away_fails_its_monkeys_which_pause_as_configured_and
     // Those who pause for an hour show that a pause is kept: whatever happens in this test, they fail once.
     let flocks = [("hasty", 0.2), ("patient", 3600.0)];
     for (name, pause) in flocks {
-        fleet.put_flock(&flock(name, &business(pause))).await?;
+        fleet.put_flock(&flock(name, 4, &business(pause))).await?;
     }
     for (name, _) in flocks {
         let all_succeed = |flock: &Value| counts(flock).0 > 16;
@@ -136,7 +129,7 @@ async fn who_does_not_read_is_cut_off_and_nobody_waits_for_it_meanwhile() -> Res
     const READERS: usize = 20;
     let fleet = ProcessFleet::start(shared_broker(), unique_fleet(), 1, "tokens: local\n").await?;
     let business = json!({"type": "EmptyLoop", "options": {"idle_time": 0.01}});
-    fleet.put_flock(&flock("lambs", &business)).await?;
+    fleet.put_flock(&flock("lambs", 4, &business)).await?;
     let coordinator = fleet.coordinators[&0].id().context("it runs")?;
     let before = usage(coordinator)?;
     let address = fleet.base().trim_start_matches("http://").parse()?;
@@ -185,7 +178,7 @@ if place == "requests":
 async fn a_property_that_is_no_text_ends_a_session_and_the_fleet_goes_on() -> Result<()> {
     let fleet = ProcessFleet::start(shared_broker(), unique_fleet(), 2, "tokens: local\n").await?;
     let business = json!({"type": "EmptyLoop", "options": {"idle_time": 0.1}});
-    fleet.put_flock(&flock("lambs", &business)).await?;
+    fleet.put_flock(&flock("lambs", 4, &business)).await?;
     let url = fleet.broker.replace("/?", "/%2f?");
     let poison = async |place: &str| {
         let mut python = Command::new("/usr/bin/python3");

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use mobu_fleet::domain::ids::FleetName;
 use mobu_fleet::link::amqp::{AmqpConfig, AmqpLink};
-use mobu_fleet::link::topology::Permissions;
+use mobu_fleet::link::topology::{Permissions, Role, Topology};
 
 /// Names the broker that the runner has started for all tests, if it has.
 pub const URL_VARIABLE: &str = "MOBU_TEST_AMQP_URL";
@@ -31,6 +31,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LIFETIME: Duration = Duration::from_secs(3600);
 /// Ports above are the system's for outgoing connections; a client that reconnects there can take its own broker's port.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// The broker users of a fleet, as `deploy/rabbitmq` makes them: one for each role, by name.
+pub fn role_users(topology: &Topology) -> [(&'static str, Permissions); 4] {
+    let roles = [
+        ("coordinator", Role::Coordinator),
+        ("worker", Role::Worker),
+        ("publisher", Role::Publisher),
+        ("auditor", Role::Auditor),
+    ];
+    roles.map(|(name, role)| (name, topology.permissions(role)))
+}
 
 /// The broker that tests share, each with a fleet name of its own: the runner's, or one started by this process.
 ///

@@ -4,13 +4,12 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow};
 use mobu_fleet::domain::ids::FleetName;
 use mobu_fleet::link::amqp::{AmqpConfig, AmqpLink};
 use mobu_fleet::runtime::config::{Config, Flags, Role, Sources};
 use mobu_fleet::runtime::tasks::Tasks;
 use mobu_worker::{Worker, WorkerConfig};
-use reqwest::Method;
 use serde_json::json;
 
 use super::account::Account;
@@ -31,10 +30,7 @@ pub(super) async fn play(broker: &str, scale: &Scale) -> Result<Account> {
     let stage = Stage::watch(Part::Crowd, fleet, scale)?;
     let (begun, mut changes) = (Instant::now(), Vec::new());
     while begun.elapsed() < scale.time {
-        let asked = Instant::now();
-        let refreshed = stage.fleet.call(Method::POST, "/flocks/lambs/refresh").send().await?;
-        ensure!(refreshed.status().is_success(), "{refreshed:?}");
-        changes.push(asked.elapsed().as_secs_f64());
+        changes.push(stage.refresh("lambs").await?);
     }
     let told = changes.len() * scale.replicas as usize;
     let mut account = stage.close().await?;

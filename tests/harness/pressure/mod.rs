@@ -20,6 +20,7 @@ use anyhow::Result;
 pub use account::{Account, Bounds};
 pub use readers::{Reader, Readers};
 pub use silence::BlackHole;
+pub use stage::flock;
 pub use watch::{Usage, usage};
 
 /// One kind of pressure.

@@ -109,10 +109,7 @@ pub(super) async fn play(broker: &str, scale: &Scale) -> Result<Account> {
     // Those who read no events are cut off by the coordinator itself, which takes as long as its patience.
     while begun.elapsed() < scale.time || most - left < scale.readers as u64 / 2 {
         ensure!(Instant::now() < deadline, "of {most} connections {left} are left");
-        let asked = Instant::now();
-        let refreshed = stage.fleet.call(Method::POST, "/flocks/sheep/refresh").send().await?;
-        ensure!(refreshed.status().is_success(), "{refreshed:?}");
-        changes.push(asked.elapsed().as_secs_f64());
+        changes.push(stage.refresh("sheep").await?);
         left = open();
         most = most.max(left);
     }

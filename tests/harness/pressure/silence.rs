@@ -76,10 +76,7 @@ fn lambs() -> Value {
 async fn work(stage: &Stage, time: Duration) -> Result<Vec<f64>> {
     let (begun, mut changes) = (Instant::now(), Vec::new());
     while begun.elapsed() < time {
-        let asked = Instant::now();
-        let refreshed = stage.fleet.call(Method::POST, "/flocks/lambs/refresh").send().await?;
-        ensure!(refreshed.status() == StatusCode::ACCEPTED, "{refreshed:?}");
-        changes.push(asked.elapsed().as_secs_f64());
+        changes.push(stage.refresh("lambs").await?);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(changes)

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::account::Account;
@@ -27,7 +28,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Starts one coordinator and the replicas 0 and 1, waits until they have converged, runs `warm_up` and watches from then on.
+    /// Starts one coordinator and the replicas 0 and 1, waits until they have converged, and watches from then on.
     pub(super) async fn open(part: Part, broker: &str, scale: &Scale, config: &Value) -> Result<Self> {
         Self::open_with(part, broker, scale, config, &[]).await
     }
@@ -70,6 +71,15 @@ impl Stage {
         })
     }
 
+    /// Refreshes a flock, and returns how many seconds that took until it was applied.
+    pub(super) async fn refresh(&self, flock: &str) -> Result<f64> {
+        let asked = Instant::now();
+        let refreshed = self.fleet.call(Method::POST, &format!("/flocks/{flock}/refresh"));
+        let refreshed = refreshed.send().await?;
+        ensure!(refreshed.status() == StatusCode::ACCEPTED, "{refreshed:?}");
+        Ok(asked.elapsed().as_secs_f64())
+    }
+
     /// What a process has open more than at the start, by its name.
     pub(super) fn more_files(&self, process: &str) -> u64 {
         let seen = self.watch.seen();
@@ -79,7 +89,7 @@ impl Stage {
 
     /// Stops everything that runs, waits until the fleet has come to rest, and gives an account.
     pub(super) async fn close(self) -> Result<Account> {
-        let stopped = self.fleet.call(reqwest::Method::POST, "/stop").send().await?;
+        let stopped = self.fleet.call(Method::POST, "/stop").send().await?;
         ensure!(stopped.status().is_success(), "{stopped:?}");
         self.fleet.wait_converged().await?;
         let deadline = Instant::now() + REST;
@@ -97,7 +107,7 @@ impl Stage {
 }
 
 /// The JSON of a flock that does a business, without scopes.
-pub(super) fn flock(name: &str, count: u32, business: &Value) -> Value {
+pub fn flock(name: &str, count: u32, business: &Value) -> Value {
     json!({
         "name": name, "count": count, "user_spec": {"username_prefix": format!("bot-mobu-{name}")}, "scopes": [],
         "business": business,
