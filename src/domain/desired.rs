@@ -511,6 +511,24 @@ mod tests {
     }
 
     #[test]
+    fn a_state_with_any_float_keeps_its_digest_on_the_wire() {
+        let mut random = fastrand::Rng::with_seed(17);
+        let floats = std::iter::repeat_with(|| f64::from_bits(random.u64(..))).filter(|float| float.is_finite());
+        let mut floats: Vec<_> = floats.take(1000).collect();
+        floats.extend([0.300_000_000_000_000_04, 1.184_467_440_737_095_5e20, 5e-324, f64::MAX]);
+        let request = json!({ "url": "http://x.test/", "json": floats });
+        let config = FlockConfig::parse(&json!({
+            "name": "a", "count": 1, "user_spec": {"username_prefix": "bot-mobu-x"}, "scopes": [],
+            "business": {"type": "HTTPRunner", "options": {"requests": [request]}},
+        }));
+        let state = after(&DesiredState::default(), &start(config.unwrap()));
+        let wire = serde_json::to_vec(&state).unwrap();
+        let read: DesiredState = serde_json::from_slice(&wire).unwrap();
+        assert_eq!(read, state);
+        assert_eq!(read.digest(), state.digest());
+    }
+
+    #[test]
     fn users_are_taken_from_everybody_before_they_are_dealt_out_anew() {
         let mut dealt = config("dealt", 1);
         dealt.spread = Spread::AcrossReplicas;
