@@ -223,7 +223,12 @@ fn check_signature(headers: &HeaderMap, body: &[u8], secret: &SecretString) -> R
             _ => Err(wrong()),
         }
     };
-    let (sha256, sha1) = (single("x-hub-signature-256")?, single("x-hub-signature")?);
+    let sha256 = single("x-hub-signature-256")?;
+    let sha1 = if sha256.is_some() {
+        None
+    } else {
+        single("x-hub-signature")?
+    };
     let matches = match (sha256, sha1) {
         (Some(given), _) => given.strip_prefix(b"sha256=").and_then(unhex).is_some_and(|given| {
             let mac = Hmac::<Sha256>::new_from_slice(secret).expect("an HMAC takes keys of any length");

@@ -194,6 +194,20 @@ async fn only_what_is_signed_with_the_secret_is_read() {
             wrong,
         ),
         (vec![("x-hub-signature", good256.as_str())], 401, wrong),
+        (
+            vec![
+                ("x-hub-signature-256", good256.as_str()),
+                ("x-hub-signature", "sha1=00"),
+                ("x-hub-signature", "sha1=11"),
+            ],
+            202,
+            "null",
+        ),
+        (
+            vec![("x-hub-signature", good1.as_str()), ("x-hub-signature", good1.as_str())],
+            401,
+            wrong,
+        ),
     ] {
         let mut headers = vec![JSON, ("x-github-event", "ping"), ("x-github-delivery", "d")];
         headers.extend(&signatures);
