@@ -177,7 +177,7 @@ fn votable(input: &[u8]) -> Result<(), String> {
     promise(whole == cut, || format!("in pieces it is {cut:?} instead of {whole:?}"))?;
     match whole {
         Ok(()) => Ok(()),
-        Err(error) => promise(error.len() <= 20_000, || format!("an error of {} bytes", error.len())),
+        Err(error) => promise(error.len() <= 5_000, || format!("an error of {} bytes", error.len())),
     }
 }
 

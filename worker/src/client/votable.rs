@@ -69,7 +69,7 @@ pub(super) async fn judge(body: impl Stream<Item = io::Result<Bytes>>) -> Verdic
             Err(quick_xml::Error::Io(error)) if error.kind() != io::ErrorKind::InvalidData => {
                 return Verdict::BrokeOff(io::Error::new(error.kind(), error));
             }
-            Err(error) => Err(Step::Broken(error.to_string())),
+            Err(error) => Err(Step::from(error)),
         };
         match step {
             Ok(()) => {}

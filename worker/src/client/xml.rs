@@ -1,8 +1,11 @@
 //! Small XML documents: job and capability descriptions, read whole.
 
 use quick_xml::XmlVersion;
+use quick_xml::events::attributes::AttrError;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::reader::Reader;
+
+use super::shown::first_bytes;
 
 /// How deep elements may be in one another.
 pub(super) const DEPTH: usize = 64;
@@ -17,15 +20,26 @@ pub(super) struct Element {
     pub(super) children: Vec<Element>,
 }
 
+/// Most bytes of an error about markup: the reader's own repeat the name that they stumbled over, however long.
+const COMPLAINT: usize = 512;
+
+/// Says what is wrong with markup, in bounds.
+pub(super) fn complaint(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    let begin = first_bytes(&text, COMPLAINT);
+    if begin.len() == text.len() {
+        text
+    } else {
+        format!("{begin}…")
+    }
+}
+
 /// Why a text is no XML document.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotXml {
-    /// What it breaks.
-    #[error(transparent)]
-    Malformed(#[from] quick_xml::Error),
-    /// An attribute.
-    #[error(transparent)]
-    Attribute(#[from] quick_xml::events::attributes::AttrError),
+    /// What it breaks, also in an attribute.
+    #[error("{0}")]
+    Malformed(String),
     /// An entity that nobody has declared.
     #[error("the entity `{0}` is unknown")]
     Entity(String),
@@ -35,6 +49,18 @@ pub(crate) enum NotXml {
     /// It is too deep.
     #[error("more than {DEPTH} elements are in one another")]
     TooDeep,
+}
+
+impl From<quick_xml::Error> for NotXml {
+    fn from(error: quick_xml::Error) -> Self {
+        Self::Malformed(complaint(&error))
+    }
+}
+
+impl From<AttrError> for NotXml {
+    fn from(error: AttrError) -> Self {
+        Self::Malformed(complaint(&error))
+    }
 }
 
 impl Element {
@@ -120,7 +146,7 @@ pub(super) fn resolve(reference: &BytesRef<'_>) -> Result<char, NotXml> {
         "gt" => '>',
         "quot" => '"',
         "apos" => '\'',
-        other => return Err(NotXml::Entity(other.to_owned())),
+        other => return Err(NotXml::Entity(first_bytes(other, COMPLAINT).to_owned())),
     };
     Ok(character)
 }
@@ -155,6 +181,19 @@ mod tests {
             &deep,
         ] {
             assert!(Element::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_endless_markup_ends() {
+        let name = "a".repeat(100_000);
+        for text in [
+            format!("<{name}></b>"),
+            format!("<a>&{name};</a>"),
+            format!("<a></{name}>"),
+        ] {
+            let said = Element::parse(&text).unwrap_err().to_string();
+            assert!(said.len() < COMPLAINT + 100, "{} bytes", said.len());
         }
     }
 }

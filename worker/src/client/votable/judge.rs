@@ -6,7 +6,7 @@ use quick_xml::events::{BytesRef, BytesStart};
 use super::binary::{Rows, Width};
 use super::cells::{Base64, Column};
 use super::{BadAnswer, Verdict};
-use crate::client::xml::{DEPTH, local, resolve};
+use crate::client::xml::{DEPTH, complaint, local, resolve};
 
 /// How much of a message or of a cell is kept, in bytes.
 const TEXT_KEPT: usize = 4096;
@@ -22,7 +22,7 @@ pub(super) enum Step {
 
 impl<E: std::error::Error> From<E> for Step {
     fn from(error: E) -> Self {
-        Self::Broken(error.to_string())
+        Self::Broken(complaint(&error))
     }
 }
 
