@@ -28,7 +28,7 @@ pub use self::http_runner::{Authenticate, HttpRunnerOptions, RequestOrder};
 pub use self::image::{Image, ImageClass, ImageSelector, ImageSize};
 pub use self::notebooks::{
     CollectionRule, CollectionRuleKind, NotebookOptions, NotebookRunnerCountingOptions, NotebookRunnerOptions,
-    shown_repo_url, split_user_info,
+    may_hold_the_host, shown_repo_url, split_user_info,
 };
 pub use self::nublado::{NubladoOptions, NubladoPythonLoopOptions};
 pub use self::plain::{EmptyLoopOptions, GitLfsOptions, MusterOptions, SiaQuerySetRunnerOptions};

@@ -86,12 +86,16 @@ impl NotebookOptions {
 /// Returns the place of a repository without what opens it: for whoever only looks.
 ///
 /// Anything that git clones is welcome. Of a URL with `http` or `https` user and password become `***`, as a name may be a token by
-/// itself; of other URLs the password only, for `git@` is none; and so do the values of a query.
+/// itself; of other URLs the password only, for `git@` is none; and so do the values of a query. Nothing is left of a URL whose query holds an
+/// `@` that may as well end a password.
 pub fn shown_repo_url(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
     };
     let (written, rest) = split_user_info(rest);
+    if written.is_some_and(may_hold_the_host) {
+        return format!("{scheme}://***");
+    }
     let (place, query) = rest
         .split_once('?')
         .map_or((rest, None), |(place, query)| (place, Some(query)));
@@ -132,6 +136,13 @@ pub fn split_user_info(rest: &str) -> (Option<&str>, &str) {
     let goes_on = !has_port || (at.is_some() && first_part.contains('@'));
     let at = if goes_on { rest.rfind('@') } else { at };
     at.map_or((None, rest), |at| (Some(&rest[..at]), &rest[at + 1..]))
+}
+
+/// Returns whether what [`split_user_info`] took for user and password may go on behind them, to somewhere in a query or fragment: what
+/// is said to begin with the host then may be part of a secret too.
+pub fn may_hold_the_host(user_info: &str) -> bool {
+    let at = user_info.find('@');
+    at.is_some_and(|at| user_info[at..].contains(['?', '#']))
 }
 
 impl Default for NotebookOptions {

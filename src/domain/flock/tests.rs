@@ -588,6 +588,7 @@ fn what_opens_a_repository_is_kept_and_not_shown() {
             "HTTPS://ghp_0123@git.test/a?key=abc&flag",
             "HTTPS://***@git.test/a?key=***&flag",
         ),
+        ("https://me:pw@git.test/?key=@abc", "https://***"),
         ("ssh://git:word@git.test:22/a", "ssh://git:***@git.test:22/a"),
         ("ssh://git@git.test/a@b", "ssh://git@git.test/a@b"),
         ("file://me:word@/a", "file://me:***@/a"),

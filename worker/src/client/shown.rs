@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use mobu_fleet::domain::business::split_user_info;
+use mobu_fleet::domain::business::{may_hold_the_host, split_user_info};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -153,22 +153,18 @@ pub(crate) struct UrlSecrets(Vec<SecretString>);
 impl UrlSecrets {
     /// Finds the secrets of a text that git takes for the place of a repository, which need not be a URL. Most have none.
     pub(crate) fn of(text: &str) -> Self {
-        let Some((_, rest)) = text.split_once("://") else {
+        let Some((_, whole)) = text.split_once("://") else {
             return Self::default();
         };
         let mut secrets = Vec::new();
-        let (written, rest) = split_user_info(rest);
-        if let Some(written) = written {
-            let (user, password) = written.split_once(':').unwrap_or((written, ""));
-            secrets.push(format!("{written}@"));
-            secrets.extend(spellings(password));
-            secrets.extend(spellings(user).into_iter().filter(|user| user.len() >= LIKE_A_TOKEN));
-        }
-        let query = rest.split_once('?').map(|(_, query)| query).unwrap_or_default();
-        for pair in query.split('&') {
-            secrets.extend(spellings(
-                pair.split_once('=').map(|(_, value)| value).unwrap_or_default(),
-            ));
+        let (written, rest) = split_user_info(whole);
+        add_secrets(written, rest, &mut secrets);
+        if written.is_some_and(may_hold_the_host) {
+            // It may mean one thing or another, so each is hidden, and the whole.
+            let authority = &whole[..whole.find(['/', '?', '#']).unwrap_or(whole.len())];
+            let written = authority.rsplit_once('@').map(|(written, _)| written);
+            add_secrets(written, whole, &mut secrets);
+            secrets.push(whole.to_owned());
         }
         secrets.retain(|secret| !secret.is_empty());
         // The whole goes before its parts.
@@ -184,6 +180,22 @@ impl UrlSecrets {
             let stand_in = if secret.ends_with('@') { "" } else { "***" };
             text.replace(secret, stand_in)
         })
+    }
+}
+
+/// Adds the secrets of what a URL has as user and password, and of the query behind that.
+fn add_secrets(written: Option<&str>, rest: &str, secrets: &mut Vec<String>) {
+    if let Some(written) = written {
+        let (user, password) = written.split_once(':').unwrap_or((written, ""));
+        secrets.push(format!("{written}@"));
+        secrets.extend(spellings(password));
+        secrets.extend(spellings(user).into_iter().filter(|user| user.len() >= LIKE_A_TOKEN));
+    }
+    let query = rest.split_once('?').map(|(_, query)| query).unwrap_or_default();
+    for pair in query.split('&') {
+        secrets.extend(spellings(
+            pair.split_once('=').map(|(_, value)| value).unwrap_or_default(),
+        ));
     }
 }
 
@@ -274,6 +286,11 @@ mod tests {
         let unencoded = "https://me:p/w@git.test/a.git";
         let hidden = UrlSecrets::of(unencoded).hide(&format!("cannot reach '{unencoded}'"));
         assert_eq!(hidden, "cannot reach 'https://git.test/a.git'");
+        let either = "https://u:word@git.test/?key=@abc";
+        assert_eq!(
+            UrlSecrets::of(either).hide(&format!("{either} word")),
+            "https://*** ***"
+        );
         for plain in [
             "https://git.test/a.git",
             "git@git.test:a.git",
