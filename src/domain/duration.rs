@@ -9,13 +9,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 
-use super::validation::{FromInput, Input, Parsed, float_text, repr};
+use super::validation::{FromInput, Input, Parsed, float_text, mistyped, repr};
 
 /// Why something is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
-    /// The text is neither a number of seconds nor a human duration.
-    #[error("Could not parse {} as a time duration", repr(.0))]
+    /// The text is neither a number of seconds nor a human duration. It is said only if it looks like one that was mistyped.
+    #[error("Could not parse {} as a time duration", mistyped::duration(.0))]
     Unparsable(String),
     /// It is not even a number or a text.
     #[error("Input should be a valid timedelta")]
@@ -226,7 +226,11 @@ impl FromInput for HumanDuration {
         match Self::parse(input.value()) {
             Ok(duration) => Some(Parsed::new(duration, duration.seconds())),
             Err(error @ DurationError::Type) => input.fail("time_delta_type", error.to_string()),
-            Err(error @ DurationError::Unparsable(_)) => input.value_error(error),
+            Err(ref error @ DurationError::Unparsable(ref text)) => {
+                // To clients, in mobu's words: the answer repeats the input anyway.
+                let loud = format!("Could not parse {} as a time duration", repr(text));
+                input.value_error_that_repeats(loud, error)
+            }
             Err(error) => input.fail_with(
                 "time_delta_parsing",
                 format!("Input should be a valid timedelta, {error}"),

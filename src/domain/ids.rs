@@ -6,10 +6,13 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::validation::mistyped;
+
 /// Why a text is not a name of the kind it was given for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is not {article} {kind}: it must match {pattern}")]
+#[error("{} is not {article} {kind}: it must match {pattern}", mistyped::name(given))]
 pub struct InvalidName {
+    /// It is said only if it looks like a name that was mistyped.
     given: String,
     article: &'static str,
     kind: &'static str,

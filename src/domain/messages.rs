@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use super::desired::{Change, DesiredState};
@@ -65,7 +65,11 @@ pub trait Wire: Serialize + DeserializeOwned {
         if schema > SCHEMA {
             return Err(WireError::Schema { theirs: schema });
         }
-        read.map_err(|error| WireError::malformed(Self::KIND, &error))
+        read.map_err(|error| {
+            // Of what is not even JSON that alone is said: no rule tells where in it secrets may be.
+            let broken = serde_json::from_slice::<IgnoredAny>(payload).err();
+            WireError::malformed(Self::KIND, broken.as_ref().unwrap_or(&error))
+        })
     }
 }
 
@@ -77,9 +81,11 @@ impl WireError {
             ("invalid type: string \"", "\", expected"),
             ("invalid value: string \"", "\", expected"),
             ("unknown variant `", "`, expected"),
+            ("unparsed input \"", "\" remains"),
         ] {
-            if let (true, Some(end)) = (reason.starts_with(begins), reason.rfind(ends)) {
-                reason.replace_range(begins.len()..end.max(begins.len()), "…");
+            if let (Some(at), Some(end)) = (reason.find(begins), reason.rfind(ends)) {
+                let begin = at + begins.len();
+                reason.replace_range(begin..end.max(begin), "…");
             }
         }
         if let Some((end, _)) = reason.char_indices().nth(REASON) {
@@ -829,6 +835,29 @@ mod tests {
         );
         let error = Report::decode("", b"[1,").unwrap_err();
         assert!(error.to_string().starts_with("not a `fleet.report.v1`: EOF"), "{error}");
+    }
+
+    #[test]
+    fn no_text_of_a_message_that_cannot_be_read_is_said() {
+        let whole = |at: &str, owner: &str| {
+            format!(
+                r#"{{"schema":1,"owner":{owner},"standing":{{"epoch":1,"revision":2,"digest":"d"}},"offset":3,"at":"{at}"}}"#
+            )
+        };
+        let good = whole("2026-11-22T00:00:00Z", "\"o\"");
+        assert!(Announcement::decode("", good.as_bytes()).is_ok());
+        for text in [
+            whole("Zq7v", "\"o\""),
+            whole("2026-11-22T00:00:00Z Zq7v", "\"o\""),
+            whole("2026-11-22T00:00:00Z", "[\"Zq7v\"]"),
+            good.replace('3', "\"Zq7v\""),
+        ] {
+            let said = Announcement::decode("", text.as_bytes()).unwrap_err().to_string();
+            assert!(!said.contains("Zq7v"), "{said}");
+        }
+        let unfinished = br#"{"schema":1,"instance_id":"a gt-key/Zq7v","#;
+        let said = Report::decode("", unfinished).unwrap_err().to_string();
+        assert!(said.contains(": EOF while parsing"), "{said}");
     }
 
     #[test]

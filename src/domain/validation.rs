@@ -6,6 +6,7 @@
 mod input;
 mod lax;
 mod mistakes;
+pub(crate) mod mistyped;
 mod python;
 
 use std::borrow::Cow;
@@ -65,6 +66,9 @@ pub struct ValidationItem {
     /// The numbers and names in `msg`, for programs, where the rule has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ctx: Option<Value>,
+    /// `msg` without what it repeats of the input, for wherever the input is not shown; absent if `msg` repeats nothing.
+    #[serde(skip)]
+    quiet: Option<Box<str>>,
 }
 
 impl ValidationItem {
@@ -76,6 +80,7 @@ impl ValidationItem {
             msg: msg.into(),
             input,
             ctx: None,
+            quiet: None,
         }
     }
 
@@ -83,6 +88,18 @@ impl ValidationItem {
     pub fn value_error(loc: Vec<Loc>, text: impl fmt::Display, input: Value) -> Self {
         Self::new("value_error", loc, format!("Value error, {text}"), input)
             .with_ctx(serde_json::json!({ "error": {} }))
+    }
+
+    /// Sets what is said instead of `msg`, which repeats the input, where the input is not shown.
+    #[must_use]
+    fn said_as(mut self, quiet: String) -> Self {
+        self.quiet = (quiet != self.msg).then(|| quiet.into());
+        self
+    }
+
+    /// Returns the message as it may be logged: of the input it repeats what looks mistyped, and nothing that looks secret.
+    pub fn said(&self) -> &str {
+        self.quiet.as_deref().unwrap_or(&self.msg)
     }
 
     /// Adds the numbers and names of the message.
@@ -107,8 +124,7 @@ impl fmt::Display for ValidationItem {
             }
             step.fmt(f)?;
         }
-        // The message of a duration repeats what was given; all others speak about the rule alone.
-        write!(f, ": {}", self.msg)
+        write!(f, ": {}", self.said())
     }
 }
 
@@ -152,6 +168,30 @@ mod tests {
         );
         let back: ValidationItem = serde_json::from_str(&serde_json::to_string(&item).unwrap()).unwrap();
         assert_eq!(back, item);
+    }
+
+    #[test]
+    fn what_an_answer_repeats_is_displayed_only_if_it_looks_mistyped() {
+        let flock = |lease: &str, kind: &str| {
+            let business = json!({ "type": kind });
+            let given = json!({ "name": "a", "count": 1, "user_spec": {"username_prefix": "bot-mobu-a"}, "scopes": [], "lease": lease, "business": business });
+            let errors = crate::domain::flock::FlockConfig::parse(&given).unwrap_err();
+            (serde_json::to_string(&errors).unwrap(), errors.to_string())
+        };
+        for (lease, kind, is_displayed) in [
+            ("5 parsecs", "EmptyLop", true),
+            ("https://u:Pass@h/", "gt-key.Pass", false),
+        ] {
+            let (answered, displayed) = flock(lease, kind);
+            for text in [
+                format!("Could not parse '{lease}' as"),
+                format!("Input tag '{kind}' found"),
+            ] {
+                assert!(answered.contains(&text), "{answered}");
+                assert_eq!(displayed.contains(&text), is_displayed, "{displayed}");
+            }
+            assert!(!displayed.contains("Pass"), "{displayed}");
+        }
     }
 
     #[test]

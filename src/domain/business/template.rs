@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 
-use crate::domain::validation::{FromInput, Input, Parsed, choices};
+use crate::domain::validation::{FromInput, Input, Parsed, choices, mistyped};
 
 choices! {
     /// What a template may name between `{{` and `}}`.
@@ -70,10 +70,11 @@ pub struct Template {
 pub enum TemplateError {
     /// The name is not one of [`Variable`].
     #[error(
-        "there is no `{{{{{name}}}}}`, only {{{{username}}}}, {{{{token}}}}, {{{{instance_id}}}}, {{{{iteration}}}} and {{{{uuid}}}}"
+        "there is no {}, only {{{{username}}}}, {{{{token}}}}, {{{{instance_id}}}}, {{{{iteration}}}} and {{{{uuid}}}}",
+        placeholder(name)
     )]
     Unknown {
-        /// What stands between the braces.
+        /// What stands between the braces. Headers and URLs may hold secrets, so it is said only if it looks like a name.
         name: String,
     },
     /// There is no `}}` behind a `{{`.
@@ -82,6 +83,14 @@ pub enum TemplateError {
         /// Where it stands, from 0.
         position: usize,
     },
+}
+
+fn placeholder(name: &str) -> String {
+    if mistyped::is_variable(name) {
+        format!("`{{{{{name}}}}}`")
+    } else {
+        "such place to fill in".to_owned()
+    }
 }
 
 impl Template {
@@ -299,6 +308,18 @@ mod tests {
                 .starts_with("there is no `{{nope}}`, only {{username}},"),
             "{error}"
         );
+        for secret in [
+            "Bearer x",
+            "u:Pass@host",
+            "0123456789abcdef",
+            "a_name_that_nobody_would_choose",
+        ] {
+            let error = Template::parse(&format!("{{{{{secret}}}}}")).unwrap_err().to_string();
+            assert!(
+                error.starts_with("there is no such place to fill in, only {{username}},"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fmt;
 use serde_json::{Map, Value, json};
 
 use super::mistakes::Mistakes;
-use super::{Loc, ValidationErrors, ValidationItem, python};
+use super::{Loc, ValidationErrors, ValidationItem, mistyped, python};
 
 /// What was read, and how it is shown to the one who wrote it.
 #[derive(Debug, Clone, PartialEq)]
@@ -154,6 +154,13 @@ impl<'a> Input<'a> {
         self.report(|input| ValidationItem::value_error(self.loc(), text, input))
     }
 
+    /// As [`Input::value_error`], for a text that repeats what was given, with another one that holds nothing that may be secret.
+    pub(crate) fn value_error_that_repeats<T>(&self, text: impl fmt::Display, quiet: impl fmt::Display) -> Option<T> {
+        self.report(|input| {
+            ValidationItem::value_error(self.loc(), text, input).said_as(format!("Value error, {quiet}"))
+        })
+    }
+
     fn report<T>(&self, item: impl FnOnce(Value) -> ValidationItem) -> Option<T> {
         self.errors.borrow_mut().add(self.value, item);
         None
@@ -199,13 +206,18 @@ impl<'a> Input<'a> {
                 .map(|(name, _)| format!("'{name}'"))
                 .collect::<Vec<_>>()
                 .join(", ");
-            self.fail_with(
-                "union_tag_invalid",
-                format!(
-                    "Input tag '{tag}' found using 'type' does not match any of the expected tags: {expected_tags}"
-                ),
-                json!({ "discriminator": "'type'", "tag": tag, "expected_tags": expected_tags }),
-            )
+            let msg = |tag: &str| {
+                format!("Input tag {tag}found using 'type' does not match any of the expected tags: {expected_tags}")
+            };
+            let named = format!("'{tag}' ");
+            let quiet = msg(if mistyped::is_type(&tag) { &named } else { "" });
+            let msg = msg(&named);
+            let ctx = json!({ "discriminator": "'type'", "tag": tag, "expected_tags": expected_tags });
+            self.report(|input| {
+                ValidationItem::new("union_tag_invalid", self.loc(), msg, input)
+                    .with_ctx(ctx)
+                    .said_as(quiet)
+            })
         })
     }
 

@@ -48,7 +48,7 @@ impl Mistake {
     pub(super) fn from_item(item: &ValidationItem, place: impl Fn(&'static Key) -> String) -> Self {
         let path = written(&item.loc);
         let key = keys::at(&path);
-        let problem = item.msg.strip_prefix("Value error, ").unwrap_or(&item.msg);
+        let problem = item.said().strip_prefix("Value error, ").unwrap_or(item.said());
         let (parent, name) = path.rsplit_once('.').unwrap_or(("", &path));
         match key {
             Some(key) if item.kind == "missing" => Self::new(key.places(), problem).with_example(key.example),

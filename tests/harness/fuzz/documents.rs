@@ -413,10 +413,13 @@ fn configuration(input: &[u8]) -> Result<(), String> {
         }
     };
     let is_free = secret || !variable.contains(&SECRET[4..10]);
+    let kept = keeps_it("what is said of it", &said);
+    if kept.is_ok() || !is_free {
+        return Ok(());
+    }
     match text(input).map(|text| parse_yaml("x", text)) {
         Some(Ok(value)) if !is_hidden(&value, SECRET_KEYS) => Ok(()),
-        _ if is_free => keeps_it("what is said of it", &said),
-        _ => Ok(()),
+        _ => kept,
     }
 }
 
