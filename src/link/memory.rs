@@ -631,6 +631,13 @@ impl Session for MemorySession {
         Ok(())
     }
 
+    fn is_heard(&self, key: &str) -> bool {
+        let to = Address::Events { key: key.to_owned() };
+        let state = self.hub.lock();
+        let mut inboxes = state.inboxes.iter();
+        inboxes.any(|inbox| !inbox.tx.is_closed() && inbox.hears.hears(&to))
+    }
+
     fn health(&self) -> watch::Receiver<SessionHealth> {
         self.health.subscribe()
     }

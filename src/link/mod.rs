@@ -372,6 +372,10 @@ pub trait Session: fmt::Debug + Send + Sync {
     /// [`LinkError::Full`] if too many wait already: the message is dropped.
     fn post(&self, to: Address, message: Message) -> Result<(), LinkError>;
 
+    /// Returns whether an event of this key is worth sending: false if, as far as is known, nobody subscribes to it. Whoever
+    /// has just subscribed may be missed for two seconds. To be asked once for each event.
+    fn is_heard(&self, key: &str) -> bool;
+
     /// Follows how the session is doing.
     fn health(&self) -> watch::Receiver<SessionHealth>;
 

@@ -1,11 +1,17 @@
-//! Dashboard and alerts speak of metrics that are really served.
+//! Dashboard and alerts speak of metrics that are really served, and events reach those who subscribe.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use fleet_tests::broker::{shared_broker, unique_fleet};
 use fleet_tests::fleet::ProcessFleet;
+use mobu_fleet::domain::events::{Act, Event};
+use mobu_fleet::domain::messages::Wire as _;
 use serde_json::json;
+
+use crate::support;
 
 const DASHBOARD: &str = include_str!("../../deploy/helm/mobu-fleet/dashboards/mobu-fleet.json");
 const ALERTS: &str = include_str!("../../deploy/helm/mobu-fleet/templates/monitoring.yaml");
@@ -58,5 +64,79 @@ async fn dashboard_and_alerts_ask_for_metrics_that_there_are() -> Result<()> {
         .filter(|name| !names.iter().any(|served| served == *name))
         .collect();
     ensure!(unknown.is_empty(), "nobody serves {unknown:?}; there are {names:?}");
+    fleet.finish().await
+}
+
+/// Events of a replica that were published, and those that nobody subscribed to.
+async fn events(worker: SocketAddr) -> Result<(u64, u64)> {
+    let page = reqwest::get(format!("http://{worker}/metrics")).await?.text().await?;
+    let count = |name: &str| -> Result<u64> {
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.with_context(|| format!("no {name} in {page}"))?.parse()?)
+    };
+    Ok((
+        count("mobu_worker_events_published_total")?,
+        count("mobu_worker_events_unheard_total")?,
+    ))
+}
+
+/// Waits until many more events were withheld than sent since the call.
+async fn is_quiet(worker: SocketAddr) -> Result<()> {
+    let (begun, mut before) = (Instant::now(), events(worker).await?);
+    loop {
+        ensure!(
+            begun.elapsed() < Duration::from_secs(60),
+            "events are published although nobody subscribes"
+        );
+        let now = events(worker).await?;
+        if now.1 - before.1 > 5 * (now.0 - before.0).max(10) {
+            return Ok(());
+        }
+        if now.0 - before.0 > 10 {
+            before = now;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_sent_while_somebody_subscribes_and_not_otherwise() -> Result<()> {
+    let mut fleet = ProcessFleet::start(shared_broker(), unique_fleet(), 1, "tokens: local\n").await?;
+    let flock = |name: &str| {
+        json!({
+            "name": name, "count": 5, "user_spec": {"username_prefix": format!("bot-mobu-{name}")}, "scopes": [],
+            "business": {"type": "EmptyLoop", "options": {"idle_time": 0.02}},
+        })
+    };
+    fleet.put_flock(&flock("lambs")).await?;
+    fleet.put_flock(&flock("goats")).await?;
+    let worker = fleet.workers.get_mut(&0).context("replica 0 runs")?.http().await?;
+    is_quiet(worker).await?;
+
+    let listener = support::session(&fleet.name).await;
+    let mut inbox = listener.events("lambs.#").await?;
+    for _ in 0..100 {
+        let message = support::next(&mut inbox).await;
+        let event = Event::decode(&message.kind, &message.payload)?;
+        ensure!(
+            event.flock.as_ref().is_some_and(|flock| flock.as_str() == "lambs"),
+            "{event:?}"
+        );
+        ensure!(event.act == Act::EmptyLoop { success: true }, "{event:?}");
+    }
+    listener.close().await;
+    is_quiet(worker).await?;
+
+    // Those of a new flock come while the others are withheld.
+    let listener = support::session(&fleet.name).await;
+    let mut inbox = listener.events("sheep.#").await?;
+    fleet.put_flock(&flock("sheep")).await?;
+    let first = support::next(&mut inbox).await;
+    let first = Event::decode(&first.kind, &first.payload)?;
+    let monkeys = fleet.get("/flocks/sheep/monkeys").await?;
+    ensure!(
+        monkeys.to_string().contains(first.username.as_str()),
+        "{first:?} is of none of {monkeys}"
+    );
     fleet.finish().await
 }

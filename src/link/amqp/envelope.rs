@@ -30,7 +30,8 @@ pub(super) enum Promise {
     Heard,
     /// Loss is allowed.
     Soft,
-    /// Loss is allowed, and there is plenty of it: few are on their way at once, so that they hold up nothing else.
+    /// Loss is allowed, and there is plenty of it: few are on their way at once, so that they hold up nothing else, and none where
+    /// nobody listens.
     Plenty,
     /// Loss is allowed, and so is that the broker closes the channel over it: an address from outside chose the target.
     Stray,

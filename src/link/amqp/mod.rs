@@ -18,6 +18,7 @@ mod envelope;
 mod errors;
 mod fate;
 mod inbox;
+mod interest;
 mod publisher;
 mod session;
 mod soft;

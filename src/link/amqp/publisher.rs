@@ -20,6 +20,7 @@ use super::declare::Declarations;
 use super::envelope::{Promise, Route, check_size};
 use super::errors::{self, within};
 use super::fate::Fate;
+use super::interest::Interest;
 use super::soft::Soft;
 use crate::link::{LinkError, Message};
 use crate::runtime::tasks::{TaskKind, Tasks};
@@ -49,6 +50,7 @@ pub(super) struct Publisher {
     /// By [`Promise`], in its order.
     lanes: BTreeMap<u8, mpsc::Sender<Order>>,
     soft: Arc<Soft>,
+    interest: Arc<Interest>,
     declarations: Arc<Declarations>,
     fate: Fate,
     limit: Duration,
@@ -71,7 +73,7 @@ const PROMISES: [Promise; 5] = [
 impl Publisher {
     /// Starts the lanes; a lane's channel is opened when its first message comes.
     pub(super) fn start(declarations: &Arc<Declarations>, fate: &Fate, limit: Duration, tasks: &Tasks) -> Self {
-        let soft = Arc::new(Soft::default());
+        let (soft, interest) = (Arc::new(Soft::default()), Arc::new(Interest::default()));
         let lanes = PROMISES
             .into_iter()
             .map(|promise| {
@@ -79,6 +81,7 @@ impl Publisher {
                 let lane = Lane {
                     promise,
                     soft: Arc::clone(&soft),
+                    interest: Arc::clone(&interest),
                     declarations: Arc::clone(declarations),
                     fate: fate.clone(),
                     limit,
@@ -92,6 +95,7 @@ impl Publisher {
         Self {
             lanes,
             soft,
+            interest,
             declarations: Arc::clone(declarations),
             fate: fate.clone(),
             limit,
@@ -176,6 +180,11 @@ impl Publisher {
         self.soft.is_closed()
     }
 
+    /// Returns whether an event of a key is to be sent.
+    pub(super) fn is_heard(&self, key: &str) -> bool {
+        self.interest.is_heard(key)
+    }
+
     /// Waits until what was handed over so far is sent. The caller bounds it.
     pub(super) async fn flush(&self) {
         for lane in self.lanes.values() {
@@ -206,6 +215,7 @@ fn outgoing(
 struct Lane {
     promise: Promise,
     soft: Arc<Soft>,
+    interest: Arc<Interest>,
     declarations: Arc<Declarations>,
     fate: Fate,
     limit: Duration,
@@ -269,14 +279,19 @@ impl Lane {
         let Some((target, _)) = self.pending.pop_front() else {
             return;
         };
-        if let Err(error) = outcome {
-            self.channel = None;
-            self.pending.clear();
-            let error = errors::of_publish(&target, &error);
-            if self.promise == Promise::Stray {
-                debug!(%error, "no answer to {target}: {error}");
-            } else {
-                self.fate.end(error.to_string());
+        match outcome {
+            // The message says itself which it is: lapin may hand it over with another's confirm.
+            Ok(Confirmation::Ack(Some(returned))) => self.interest.came_back(returned.delivery.routing_key.as_str()),
+            Ok(_) => {}
+            Err(error) => {
+                self.channel = None;
+                self.pending.clear();
+                let error = errors::of_publish(&target, &error);
+                if self.promise == Promise::Stray {
+                    debug!(%error, "no answer to {target}: {error}");
+                } else {
+                    self.fate.end(error.to_string());
+                }
             }
         }
     }
@@ -434,7 +449,7 @@ pub(super) async fn write(
     payload: &[u8],
 ) -> lapin::Result<PublisherConfirm> {
     let options = BasicPublishOptions {
-        mandatory: matches!(route.promise, Promise::Kept | Promise::Heard),
+        mandatory: matches!(route.promise, Promise::Kept | Promise::Heard | Promise::Plenty),
         immediate: false,
     };
     let exchange = route.exchange.as_str().into();

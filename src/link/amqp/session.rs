@@ -216,6 +216,10 @@ impl Session for AmqpSession {
         self.publisher.post(Route::to(&self.topology, to)?, &message)
     }
 
+    fn is_heard(&self, key: &str) -> bool {
+        self.publisher.is_heard(key)
+    }
+
     fn health(&self) -> watch::Receiver<SessionHealth> {
         self.fate.subscribe()
     }

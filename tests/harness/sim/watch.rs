@@ -208,6 +208,10 @@ impl Session for WatchedSession {
         self.session.post(to, message)
     }
 
+    fn is_heard(&self, key: &str) -> bool {
+        self.session.is_heard(key)
+    }
+
     fn health(&self) -> watch::Receiver<SessionHealth> {
         self.session.health()
     }

@@ -129,6 +129,12 @@ impl Admin {
             outlet.published(),
         );
         text.one(
+            "mobu_worker_events_unheard_total",
+            "counter",
+            "Events that were not, because nobody subscribes to them.",
+            outlet.unheard(),
+        );
+        text.one(
             "mobu_worker_events_dropped_total",
             "counter",
             "Events that were not: beyond eventRate, or without a session.",

@@ -30,6 +30,7 @@ pub(crate) struct Outlet {
     /// Told when there is something to send after there was nothing.
     filled: Notify,
     published: AtomicU64,
+    unheard: AtomicU64,
     dropped: AtomicU64,
 }
 
@@ -54,6 +55,7 @@ impl Outlet {
             is_open: AtomicBool::new(false),
             filled: Notify::new(),
             published: AtomicU64::new(0),
+            unheard: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         }
     }
@@ -101,7 +103,7 @@ impl Outlet {
         self.filled.notified().await;
     }
 
-    /// Hands everything that waits to a session.
+    /// Hands everything that waits to a session, except what nobody listens to.
     pub(crate) fn send(&self, instance_id: &InstanceId, session: &dyn Session) {
         for waiting in self.take() {
             let Waiting {
@@ -112,6 +114,10 @@ impl Outlet {
                 act,
             } = waiting;
             let key = Event::key(Some(&flock), kind, &act);
+            if !session.is_heard(&key) {
+                self.unheard.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
             let event = Event {
                 schema: SCHEMA,
                 id: uuid::Uuid::new_v4(),
@@ -136,7 +142,12 @@ impl Outlet {
         self.published.load(Ordering::Relaxed)
     }
 
-    /// How many were not.
+    /// How many were not sent because nobody subscribes to them, as far as is known.
+    pub(crate) fn unheard(&self) -> u64 {
+        self.unheard.load(Ordering::Relaxed)
+    }
+
+    /// How many were not sent because there was no room or no session.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -214,6 +225,15 @@ mod tests {
         outlet.set_open(false);
         outlet.send(&id, &*replica);
         assert_eq!((outlet.published(), outlet.dropped()), (2, 5));
+        drop(inbox);
+        outlet.set_open(true);
+        offer(&outlet, true);
+        outlet.send(&id, &*replica);
+        assert_eq!(
+            (outlet.published(), outlet.unheard()),
+            (2, 1),
+            "nobody listens any more"
+        );
     }
 
     #[test]
