@@ -52,7 +52,8 @@ pub(crate) fn part(report: &mut Report, scale: &Scale) -> Result<()> {
         "fan-out",
         "Changes and questions to all replicas, against the bare broker",
     );
-    let counts: &[u32] = if scale.quick { &[3, 50] } else { &[3, 10, 50, 200] };
+    let counts = scale.replicas_or(if scale.quick { &[3, 50] } else { &[3, 10, 50, 200] });
+    let few = scale.replicas_or(if scale.quick { &[3] } else { &[3, 50] });
     block_on(async {
         let host = Host::find(scale).await?;
         for &count in counts {
@@ -64,7 +65,7 @@ pub(crate) fn part(report: &mut Report, scale: &Scale) -> Result<()> {
             return Ok(());
         }
         let host = Host::cluster().await?;
-        for &count in if scale.quick { &counts[..1] } else { &[3, 50] } {
+        for &count in few {
             let case = format!("N = {count}, three nodes");
             measure(report, scale, &host, count, &case).await?;
         }

@@ -53,12 +53,26 @@ pub(crate) struct Scale {
     /// How often to measure what is compared with a target
     #[arg(long, global = true, value_name = "N", default_value_t = 3)]
     pub(crate) runs: usize,
+    /// Sizes of the fleets of `fan-out` and `scale`, for example 3,200
+    #[arg(long, global = true, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) replicas: Vec<u32>,
     /// A broker to use instead of a private one, several URLs for the nodes of a cluster
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) broker: Option<String>,
     /// Also build what is shipped, from nothing: its size and how long that takes
     #[arg(long, global = true)]
     pub(crate) builds: bool,
+}
+
+impl Scale {
+    /// The sizes of fleets that were asked for, or else those given.
+    pub(crate) fn replicas_or<'a>(&'a self, usual: &'a [u32]) -> &'a [u32] {
+        if self.replicas.is_empty() {
+            usual
+        } else {
+            &self.replicas
+        }
+    }
 }
 
 #[derive(Debug, Clone, Subcommand)]

@@ -19,7 +19,7 @@ const MONKEYS: u32 = 100;
 /// Measures all of it.
 pub(crate) fn part(report: &mut Report, scale: &Scale) -> Result<()> {
     report.part("scale", "Growth: replicas of 100 monkeys each on one broker");
-    let counts: &[u32] = if scale.quick { &[10, 50] } else { &[10, 100, 1000] };
+    let counts = scale.replicas_or(if scale.quick { &[10, 50] } else { &[10, 100, 1000] });
     for &count in counts {
         let scratch = tempfile::tempdir()?;
         block_on(grown(report, scale, count, scratch.path())).with_context(|| format!("{count} replicas"))?;
