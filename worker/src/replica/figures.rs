@@ -1,7 +1,7 @@
 //! What the process uses: read from the kernel, and measured by a timer.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mobu_fleet::domain::messages::ProcessFigures;
@@ -18,13 +18,57 @@ const SOCKETS_REST: u32 = 200;
 /// Length of the kernel's unit of processor time, the same on every Linux.
 const TICK_SECONDS: f64 = 0.01;
 
+/// What the kernel said of this process last. Replicas that share a process share it: each would count the same sockets.
+static PROCESS: Mutex<Process> = Mutex::new(Process {
+    sample: None,
+    sockets_due: None,
+});
+
+#[derive(Debug)]
+struct Process {
+    sample: Option<Sample>,
+    sockets_due: Option<Instant>,
+}
+
+/// What the kernel says of a process. Unknown figures are zero.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    at: Instant,
+    cpu_seconds: f64,
+    rss_bytes: u64,
+    sockets: Option<u64>,
+}
+
+impl Process {
+    /// Measures, unless that was done a moment ago.
+    fn sample(&mut self) -> Sample {
+        let at = clock::now();
+        if let Some(sample) = self.sample
+            && at.saturating_duration_since(sample.at) < LEAST
+        {
+            return sample;
+        }
+        let sockets = if self.sockets_due.is_none_or(|due| due <= at) {
+            let sockets = sockets();
+            self.sockets_due = Some(at + at.elapsed() * SOCKETS_REST);
+            sockets
+        } else {
+            self.sample.and_then(|sample| sample.sockets)
+        };
+        *self.sample.insert(Sample {
+            at,
+            cpu_seconds: cpu_seconds().unwrap_or_default(),
+            rss_bytes: rss_bytes().unwrap_or_default(),
+            sockets,
+        })
+    }
+}
+
 /// What the process used so far.
 #[derive(Debug)]
 pub(super) struct Figures {
     lag: Arc<AtomicU64>,
-    last: Option<(Instant, f64)>,
-    sockets: Option<u64>,
-    sockets_due: Option<Instant>,
+    last: Option<Sample>,
     taken: ProcessFigures,
     is_measuring: bool,
 }
@@ -34,8 +78,6 @@ impl Figures {
         Self {
             lag: Arc::default(),
             last: None,
-            sockets: None,
-            sockets_due: None,
             taken: ProcessFigures::default(),
             is_measuring,
         }
@@ -58,33 +100,31 @@ impl Figures {
 
     /// Returns the figures since they were last measured, or those again if that was a moment ago. Unknown ones are zero.
     pub(super) fn take(&mut self) -> ProcessFigures {
-        let is_fresh = self.last.is_some_and(|(at, _)| at.elapsed() < LEAST);
-        if self.is_measuring && !is_fresh {
-            self.taken = self.measure();
+        if self.is_measuring {
+            let sample = PROCESS.lock().unwrap_or_else(PoisonError::into_inner).sample();
+            if self.last.is_none_or(|last| last.at < sample.at) {
+                self.taken = self.since(sample);
+            }
         }
         self.taken
     }
 
-    fn measure(&mut self) -> ProcessFigures {
-        let (now, cpu_seconds) = (clock::now(), cpu_seconds().unwrap_or_default());
-        let (since, before) = self.last.replace((now, cpu_seconds)).unwrap_or((now, cpu_seconds));
-        let elapsed = now.duration_since(since).as_secs_f64();
-        if self.sockets_due.is_none_or(|due| due <= now) {
-            self.sockets = sockets();
-            self.sockets_due = Some(now + now.elapsed() * SOCKETS_REST);
-        }
+    /// Returns the figures from the last sample to this one.
+    fn since(&mut self, sample: Sample) -> ProcessFigures {
+        let before = self.last.replace(sample).unwrap_or(sample);
+        let elapsed = sample.at.duration_since(before.at).as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "a lag is far below 2^52 microseconds")]
         let lag_micros = self.lag.swap(0, Ordering::Relaxed) as f64;
         ProcessFigures {
-            cpu_seconds,
+            cpu_seconds: sample.cpu_seconds,
             cpu: if elapsed > 0.0 {
-                (cpu_seconds - before) / elapsed
+                (sample.cpu_seconds - before.cpu_seconds) / elapsed
             } else {
                 0.0
             },
-            rss_bytes: rss_bytes().unwrap_or_default(),
+            rss_bytes: sample.rss_bytes,
             lag_ms: lag_micros / 1000.0,
-            connections: self.sockets,
+            connections: sample.sockets,
             lateness: None,
             overloaded: false,
         }
