@@ -211,6 +211,13 @@ fn outgoing(
     })
 }
 
+/// A confirm that nobody waits for, and what it is about.
+struct Pending {
+    target: String,
+    key: String,
+    confirm: PublisherConfirm,
+}
+
 /// The task behind one promise.
 struct Lane {
     promise: Promise,
@@ -221,12 +228,18 @@ struct Lane {
     limit: Duration,
     /// Open, unless the promise is soft: that channel is shared.
     channel: Option<Channel>,
-    /// Confirms that nobody waits for, oldest first, with what they are about. They tell why a channel was closed, and one that is
-    /// dropped early stays in lapin's memory.
-    pending: VecDeque<(String, PublisherConfirm)>,
+    /// Confirms that nobody waits for, oldest first. They tell why a channel was closed, and one that is dropped early stays in lapin's memory.
+    pending: VecDeque<Pending>,
 }
 
 impl Lane {
+    /// Returns false for an event that has waited while others of its kind came back.
+    fn is_worth_it(&self, outgoing: &Outgoing) -> bool {
+        self.promise != Promise::Plenty
+            || outgoing.answer.is_some()
+            || self.interest.is_still_heard(&outgoing.route.key)
+    }
+
     fn waits(&self) -> bool {
         matches!(self.promise, Promise::Kept | Promise::Heard)
     }
@@ -241,7 +254,7 @@ impl Lane {
             let has_room = self.pending.len() < room;
             let oldest = async {
                 match self.pending.front_mut() {
-                    Some((_, confirm)) => confirm.await,
+                    Some(oldest) => (&mut oldest.confirm).await,
                     None => std::future::pending().await,
                 }
             };
@@ -258,7 +271,8 @@ impl Lane {
                 Some(Order::Send(outgoing)) => {
                     self.fate.unblocked().await;
                     // Whoever gave up meanwhile has made other plans.
-                    if !outgoing.answer.as_ref().is_some_and(oneshot::Sender::is_closed) {
+                    let is_given_up = outgoing.answer.as_ref().is_some_and(oneshot::Sender::is_closed);
+                    if !is_given_up && self.is_worth_it(&outgoing) {
                         self.handle(*outgoing).await;
                     }
                     if self.promise == Promise::Soft {
@@ -276,13 +290,13 @@ impl Lane {
 
     /// Takes the outcome of the oldest pending confirm.
     fn confirmed(&mut self, outcome: lapin::Result<Confirmation>) {
-        let Some((target, _)) = self.pending.pop_front() else {
+        let Some(Pending { target, key, .. }) = self.pending.pop_front() else {
             return;
         };
         match outcome {
-            // The message says itself which it is: lapin may hand it over with another's confirm.
+            // The message says itself which it is: lapin may hand it over with the confirm of one before.
             Ok(Confirmation::Ack(Some(returned))) => self.interest.came_back(returned.delivery.routing_key.as_str()),
-            Ok(_) => {}
+            Ok(_) => self.interest.was_taken(&key),
             Err(error) => {
                 self.channel = None;
                 self.pending.clear();
@@ -362,7 +376,11 @@ impl Lane {
         match sent {
             Sent::Unconfirmed => Ok(()),
             Sent::Written(confirm) => {
-                self.pending.push_back((route.target.clone(), confirm));
+                self.pending.push_back(Pending {
+                    target: route.target.clone(),
+                    key: route.key.clone(),
+                    confirm,
+                });
                 Ok(())
             }
             Sent::Confirmed(confirmation) => {
@@ -377,7 +395,7 @@ impl Lane {
 
     /// An error's meaning. That the channel is closed says little: the confirms that it owed know the reason.
     fn why(&mut self, route: &Route, error: &lapin::Error) -> LinkError {
-        for (target, confirm) in &mut self.pending {
+        for Pending { target, confirm, .. } in &mut self.pending {
             if let Some(Err(reason)) = future::block_on(future::poll_once(confirm)) {
                 return errors::of_publish(target, &reason);
             }
