@@ -34,7 +34,7 @@ const EVENTS: usize = 8;
 /// How many commands to the session wait. It gets one or two in its life.
 const COMMANDS: usize = 8;
 /// How long a report waits for flocks that do what they were told: most have done it by then, and one report tells it all.
-const SETTLING: Duration = Duration::from_millis(20);
+const SETTLING: Duration = Duration::from_millis(100);
 /// How long the last report and the end of the session may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 
