@@ -328,8 +328,9 @@ fn operations() -> Value {
             "send",
             "events",
             &["Event"],
-            "A replica says what a monkey did, at most `eventRate` times a second; what goes beyond is dropped and counted.",
-            &json!({ "deliveryMode": 1 }),
+            "A replica says what a monkey did, at most `eventRate` times a second; what goes beyond is dropped and counted. While nobody is bound to a key, \
+             one event of that key is sent in a second, to see whether that has changed.",
+            &json!({ "deliveryMode": 1, "mandatory": true }),
         ),
     })
 }

@@ -631,6 +631,7 @@ impl Session for MemorySession {
         Ok(())
     }
 
+    /// Exact, and at once: a broker has to be asked, and the AMQP link remembers for a second what it said.
     fn is_heard(&self, key: &str) -> bool {
         let to = Address::Events { key: key.to_owned() };
         let state = self.hub.lock();

@@ -373,7 +373,7 @@ pub trait Session: fmt::Debug + Send + Sync {
     fn post(&self, to: Address, message: Message) -> Result<(), LinkError>;
 
     /// Returns whether an event of this key is worth sending: false if, as far as is known, nobody subscribes to it. Whoever
-    /// has just subscribed may be missed for two seconds. To be asked once for each event.
+    /// has just subscribed may miss what is sent within a second or two. To be asked once for each event.
     fn is_heard(&self, key: &str) -> bool;
 
     /// Follows how the session is doing.

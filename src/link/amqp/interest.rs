@@ -35,14 +35,20 @@ impl Interest {
     /// Returns whether an event of a key is to be sent. To be asked once for each event.
     pub(super) fn is_heard(&self, key: &str) -> bool {
         let now = now();
-        match self.lock().get_mut(key) {
+        let mut unheard = self.lock();
+        match unheard.get_mut(key) {
             None => true,
             Some(entry) if now < entry.ask_at => false,
-            Some(entry) => {
+            Some(entry) if now < entry.ask_at + PAUSE => {
                 *entry = Unheard {
                     ask_at: now + PAUSE,
                     is_asked: true,
                 };
+                true
+            }
+            // There was none for a while: what is known is old.
+            Some(_) => {
+                unheard.remove(key);
                 true
             }
         }
@@ -53,32 +59,30 @@ impl Interest {
         self.lock().get(key).is_none_or(|entry| entry.is_asked)
     }
 
-    /// Takes note that an event did not come back. What did is to be told before.
-    pub(super) fn was_taken(&self, key: &str) {
+    /// Takes note that an event was confirmed, and of the key of the one that came back with that. lapin hands what came back to any of the events
+    /// that are confirmed at once: so this one did not come back, as far as is known, unless the keys are the same. If it did, its
+    /// own key has come with another confirm, or will.
+    pub(super) fn confirmed(&self, key: &str, returned: Option<&str>) {
         let mut unheard = self.lock();
-        if unheard.get(key).is_some_and(|entry| entry.is_asked) {
+        if returned != Some(key) && unheard.get(key).is_some_and(|entry| entry.is_asked) {
             unheard.remove(key);
         }
-    }
-
-    /// Takes note that an event came back.
-    pub(super) fn came_back(&self, key: &str) {
-        let now = now();
-        let mut unheard = self.lock();
-        if let Some(entry) = unheard.get_mut(key) {
+        let Some(returned) = returned else { return };
+        if let Some(entry) = unheard.get_mut(returned) {
             entry.is_asked = false;
             return;
         }
+        let now = now();
         if unheard.len() >= MOST {
-            // Of flocks that are gone nobody asks any more.
-            unheard.retain(|_, entry| now < entry.ask_at);
+            unheard.retain(|_, entry| now < entry.ask_at + PAUSE);
         }
+        // Without room it is sent and comes back each time, as it was before.
         if unheard.len() < MOST {
             let entry = Unheard {
                 ask_at: now + PAUSE,
                 is_asked: false,
             };
-            unheard.insert(key.to_owned(), entry);
+            unheard.insert(returned.to_owned(), entry);
         }
     }
 
@@ -93,6 +97,11 @@ mod tests {
 
     use super::*;
 
+    /// An event of a key comes back, with its own confirm.
+    fn came_back(interest: &Interest, key: &str) {
+        interest.confirmed(key, Some(key));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_comes_back_is_not_sent_any_more_but_for_one_that_asks_again() {
         let interest = Interest::default();
@@ -100,10 +109,10 @@ mod tests {
             interest.is_heard("a") && interest.is_heard("a"),
             "nothing came back yet"
         );
-        interest.came_back("a");
+        came_back(&interest, "a");
         assert!(!interest.is_still_heard("a") && !interest.is_heard("a"));
         assert!(interest.is_still_heard("b") && interest.is_heard("b"));
-        interest.was_taken("a");
+        interest.confirmed("a", None);
         assert!(!interest.is_heard("a"), "that one was sent before");
         for _ in 0..2 {
             advance(PAUSE).await;
@@ -112,12 +121,12 @@ mod tests {
                 !interest.is_heard("a"),
                 "the others wait, however long the answer takes"
             );
-            interest.came_back("a");
+            came_back(&interest, "a");
             assert!(!interest.is_still_heard("a") && !interest.is_heard("a"));
         }
         advance(PAUSE).await;
         assert!(interest.is_heard("a"));
-        interest.was_taken("a");
+        interest.confirmed("a", None);
         assert!(
             interest.is_heard("a") && interest.is_heard("a"),
             "somebody has subscribed"
@@ -125,15 +134,44 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_return_that_comes_with_the_confirm_of_another_is_taken_for_its_own_key() {
+        let interest = Interest::default();
+        came_back(&interest, "heard");
+        came_back(&interest, "unheard");
+        advance(PAUSE).await;
+        assert!(interest.is_heard("heard") && interest.is_heard("unheard"), "both ask");
+        interest.confirmed("heard", Some("unheard"));
+        interest.confirmed("unheard", None);
+        assert!(interest.is_heard("heard") && interest.is_heard("heard"));
+        assert!(!interest.is_heard("unheard"));
+        advance(PAUSE).await;
+        assert!(interest.is_heard("unheard"), "it asks again");
+        interest.confirmed("unheard", None);
+        interest.confirmed("heard", Some("unheard"));
+        assert!(!interest.is_heard("unheard") && interest.is_heard("heard"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_old_is_not_believed() {
+        let interest = Interest::default();
+        came_back(&interest, "a");
+        advance(2 * PAUSE).await;
+        assert!(
+            interest.is_heard("a") && interest.is_heard("a"),
+            "there was none for a while"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn keys_that_come_and_go_are_forgotten() {
         let interest = Interest::default();
         for key in 0..=MOST {
-            interest.came_back(&key.to_string());
+            came_back(&interest, &key.to_string());
         }
         assert_eq!(interest.lock().len(), MOST);
         assert!(interest.is_heard(&MOST.to_string()), "there is no room for it");
-        advance(PAUSE).await;
-        interest.came_back("new");
+        advance(2 * PAUSE).await;
+        came_back(&interest, "new");
         assert_eq!(interest.lock().len(), 1);
     }
 }

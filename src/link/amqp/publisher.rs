@@ -228,7 +228,8 @@ struct Lane {
     limit: Duration,
     /// Open, unless the promise is soft: that channel is shared.
     channel: Option<Channel>,
-    /// Confirms that nobody waits for, oldest first. They tell why a channel was closed, and one that is dropped early stays in lapin's memory.
+    /// Confirms that nobody waits for, oldest first. They tell why a channel was closed, and one that is dropped early stays in lapin's
+    /// memory.
     pending: VecDeque<Pending>,
 }
 
@@ -294,9 +295,11 @@ impl Lane {
             return;
         };
         match outcome {
-            // The message says itself which it is: lapin may hand it over with the confirm of one before.
-            Ok(Confirmation::Ack(Some(returned))) => self.interest.came_back(returned.delivery.routing_key.as_str()),
-            Ok(_) => self.interest.was_taken(&key),
+            Ok(Confirmation::Ack(returned) | Confirmation::Nack(returned)) if self.promise == Promise::Plenty => {
+                let returned = returned.as_ref().map(|message| message.delivery.routing_key.as_str());
+                self.interest.confirmed(&key, returned);
+            }
+            Ok(_) => {}
             Err(error) => {
                 self.channel = None;
                 self.pending.clear();

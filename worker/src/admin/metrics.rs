@@ -125,7 +125,7 @@ impl Admin {
         text.one(
             "mobu_worker_events_published_total",
             "counter",
-            "Events handed to the broker.",
+            "Events handed to the session with the broker.",
             outlet.published(),
         );
         text.one(
