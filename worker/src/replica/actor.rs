@@ -9,6 +9,7 @@ use mobu_fleet::domain::ids::FlockName;
 use mobu_fleet::domain::messages::{
     Announcement, AnswerBody, FlockPhase, FlockReport, LogEntry, ProcessFigures, Query, ReadEntry, Report, SCHEMA, Wire,
 };
+use mobu_fleet::domain::reconcile::ActualFlock;
 use mobu_fleet::link::{Address, Inbox, Link, LinkError, LogRecord, Message, Session, SessionHealth};
 use mobu_fleet::runtime::backoff::Backoff;
 use mobu_fleet::runtime::clock::{self, Instant};
@@ -35,6 +36,8 @@ const EVENTS: usize = 8;
 const COMMANDS: usize = 8;
 /// How long a report waits for flocks that do what they were told: most have done it by then, and one report tells it all.
 const SETTLING: Duration = Duration::from_millis(100);
+/// How long it waits if all others are done but those for which a report has waited before: what they say as they go on is told together.
+const GATHERING: Duration = Duration::from_millis(20);
 /// How long the last report and the end of the session may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -57,6 +60,8 @@ pub(crate) struct Replica {
     report_number: u64,
     /// Since when there is something to tell that was not reported yet.
     untold: Option<Instant>,
+    /// Flocks that had not done what they were told when that was reported.
+    slow: BTreeMap<FlockName, Option<ActualFlock>>,
     next_report: Instant,
     /// When the events that wait are sent.
     next_events: Option<Instant>,
@@ -128,6 +133,7 @@ impl Replica {
             started_at: clock::wall(),
             report_number: 0,
             untold: None,
+            slow: BTreeMap::new(),
             next_report: clock::now(),
             next_events: None,
             telling: Telling::default(),
@@ -431,25 +437,35 @@ impl Replica {
 
     fn report_soon(&mut self) {
         let since = *self.untold.get_or_insert_with(clock::now);
-        let at = if self.is_settled() { since } else { since + SETTLING };
-        self.next_report = self.next_report.min(at);
+        let unsettled = self.unsettled();
+        let wait = if unsettled.is_empty() {
+            Duration::ZERO
+        } else if unsettled.iter().all(|(name, told)| self.slow.get(name) == Some(told)) {
+            GATHERING
+        } else {
+            SETTLING
+        };
+        self.next_report = self.next_report.min(since + wait);
     }
 
-    /// Whether every flock has done what it was told last.
-    fn is_settled(&self) -> bool {
+    /// Flocks that have not done what they were told last, and what that is.
+    fn unsettled(&self) -> BTreeMap<FlockName, Option<ActualFlock>> {
         let flocks = self.handle.flocks.lock();
-        self.state.told().all(|(name, told)| {
+        let is_done = |name: &FlockName, told: Option<ActualFlock>| {
             let status = flocks.get(name).map(FlockHandle::status);
             status.zip(told).is_some_and(|(status, told)| {
                 !matches!(status.phase, FlockPhase::Starting | FlockPhase::Stopping)
                     && (status.generation, status.refresh_generation) >= (told.generation, told.refresh_generation)
             })
-        })
+        };
+        let told = self.state.told().filter(|(name, told)| !is_done(name, *told));
+        told.map(|(name, told)| (name.clone(), told)).collect()
     }
 
     fn report(&mut self) {
         let now = clock::now();
         self.untold = None;
+        self.slow = self.unsettled();
         self.next_report = now + self.config.report_interval.mul_f64(0.9 + 0.2 * self.random.f64());
         let Some(session) = self.session.clone() else { return };
         let mut process = self.figures.take();
