@@ -37,10 +37,13 @@ pub(super) fn is_type(text: &str) -> bool {
         && runs(text, |byte| byte.is_ascii_uppercase(), CAPITALS)
 }
 
-/// Returns a text that is no name between backticks, if it may be a mistyped one: short words with whatever between them.
+/// Returns a text that is no name between backticks, if it may be a mistyped one: short words with spaces or a name's own signs between them.
 pub(crate) fn name(text: &str) -> Cow<'static, str> {
+    let is_plain = text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b" ._-".contains(&byte));
     let is_short = runs(text, |byte| byte.is_ascii_alphanumeric(), NAME_PART);
-    if text.len() <= NAME_LENGTH && is_short && runs(text, |byte| byte.is_ascii_uppercase(), CAPITALS) {
+    if text.len() <= NAME_LENGTH && is_plain && is_short && runs(text, |byte| byte.is_ascii_uppercase(), CAPITALS) {
         format!("`{text}`").into()
     } else {
         GIVEN.into()
@@ -106,6 +109,8 @@ mod tests {
             "Zq7vQXJWKVw9Xk",
             "QXJWKV",
             "https://u:QXJWKV@h/",
+            "https://bot:hunter2@h/",
+            "amqp://guest:guest@h",
             "gt-key.0123456789abcdef/",
             "Bearer 0123456789abcdef",
             "CORRECTHORSEBATTERYSTAPLE",
