@@ -75,3 +75,46 @@ async fn say_what_runs(tasks: &Tasks) {
         info!("draining: {} tasks still run", tasks.running());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::runtime::tasks::TaskKind;
+
+    fn terminate_myself() {
+        let mut kill = std::process::Command::new("kill");
+        let status = kill.args(["-TERM", &std::process::id().to_string()]).status();
+        assert!(status.unwrap().success());
+    }
+
+    #[tokio::test]
+    async fn the_first_signal_asks_every_task_to_end_and_the_second_ends_them() {
+        let tasks = Tasks::new();
+        let was_asked = Arc::new(AtomicBool::new(false));
+        let (drain, seen) = (tasks.drain_token(), was_asked.clone());
+        tasks.spawn(TaskKind::Vital, "stubborn", async move {
+            drain.cancelled().await;
+            seen.store(true, Ordering::Relaxed);
+            std::future::pending::<()>().await;
+        });
+        let mut running = std::pin::pin!(run(tasks.clone(), Duration::from_secs(3600)));
+        // Polled once, it listens.
+        assert!(futures_lite::future::poll_once(&mut running).await.is_none());
+        terminate_myself();
+        let drained = tasks.drain_token();
+        tokio::select! {
+            ending = &mut running => panic!("it does not wait for its tasks: {ending:?}"),
+            () = drained.cancelled() => {}
+        }
+        while !was_asked.load(Ordering::Relaxed) {
+            assert!(futures_lite::future::poll_once(&mut running).await.is_none());
+            tokio::task::yield_now().await;
+        }
+        terminate_myself();
+        assert!(matches!(running.await, Ok(Ending::Asked)));
+        assert_eq!(tasks.running(), 0);
+    }
+}

@@ -7,6 +7,7 @@ mod foreign;
 mod link;
 mod link_faults;
 mod monitoring;
+mod outages;
 mod pressure;
 mod processes;
 mod support;
