@@ -105,7 +105,7 @@ async fn events_are_sent_while_somebody_subscribes_and_not_otherwise() -> Result
     let flock = |name: &str| {
         json!({
             "name": name, "count": 5, "user_spec": {"username_prefix": format!("bot-mobu-{name}")}, "scopes": [],
-            "business": {"type": "EmptyLoop", "options": {"idle_time": 0.02}},
+            "business": {"type": "EmptyLoop", "options": {"idle_time": 0.05}},
         })
     };
     for name in ["lambs", "goats", "cows", "hens"] {
