@@ -97,6 +97,11 @@ impl ValidationItem {
         self
     }
 
+    /// Length of what is said where the input is not shown, in bytes, if that differs.
+    fn quiet_len(&self) -> usize {
+        self.quiet.as_deref().map_or(0, str::len)
+    }
+
     /// Returns the message as it may be logged: of the input it repeats what looks mistyped, and nothing that looks secret.
     pub fn said(&self) -> &str {
         self.quiet.as_deref().unwrap_or(&self.msg)

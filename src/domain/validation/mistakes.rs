@@ -78,7 +78,7 @@ impl Mistakes {
             Loc::Key(key) => size_of::<Loc>() + key.len(),
             Loc::Index(_) => size_of::<Loc>(),
         });
-        let fixed = size_of::<ValidationItem>() + item.msg.len() + item.said().len() + way.sum::<usize>();
+        let fixed = size_of::<ValidationItem>() + item.msg.len() + item.quiet_len() + way.sum::<usize>();
         let values = [Some(&item.input), item.ctx.as_ref()].into_iter().flatten();
         let left = values.fold(self.room.saturating_sub(fixed), |room, value| {
             room.saturating_sub(weight_within(value, room).unwrap_or(room))

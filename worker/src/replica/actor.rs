@@ -437,35 +437,44 @@ impl Replica {
 
     fn report_soon(&mut self) {
         let since = *self.untold.get_or_insert_with(clock::now);
-        let unsettled = self.unsettled();
-        let wait = if unsettled.is_empty() {
-            Duration::ZERO
-        } else if unsettled.iter().all(|(name, told)| self.slow.get(name) == Some(told)) {
-            GATHERING
-        } else {
-            SETTLING
-        };
-        self.next_report = self.next_report.min(since + wait);
+        self.next_report = self.next_report.min(since + self.patience());
+    }
+
+    /// How long a report waits for flocks that have not done what they were told.
+    fn patience(&self) -> Duration {
+        let flocks = self.handle.flocks.lock();
+        let mut patience = Duration::ZERO;
+        for (name, told) in self.unsettled(&flocks) {
+            if self.slow.get(name) != Some(&told) {
+                return SETTLING;
+            }
+            patience = GATHERING;
+        }
+        patience
     }
 
     /// Flocks that have not done what they were told last, and what that is.
-    fn unsettled(&self) -> BTreeMap<FlockName, Option<ActualFlock>> {
-        let flocks = self.handle.flocks.lock();
-        let is_done = |name: &FlockName, told: Option<ActualFlock>| {
-            let status = flocks.get(name).map(FlockHandle::status);
-            status.zip(told).is_some_and(|(status, told)| {
+    fn unsettled<'a>(
+        &'a self,
+        flocks: &'a BTreeMap<FlockName, FlockHandle>,
+    ) -> impl Iterator<Item = (&'a FlockName, Option<ActualFlock>)> {
+        self.state.told().filter(|(name, told)| {
+            let status = flocks.get(*name).map(FlockHandle::status);
+            !status.zip(*told).is_some_and(|(status, told)| {
                 !matches!(status.phase, FlockPhase::Starting | FlockPhase::Stopping)
                     && (status.generation, status.refresh_generation) >= (told.generation, told.refresh_generation)
             })
-        };
-        let told = self.state.told().filter(|(name, told)| !is_done(name, *told));
-        told.map(|(name, told)| (name.clone(), told)).collect()
+        })
     }
 
     fn report(&mut self) {
         let now = clock::now();
         self.untold = None;
-        self.slow = self.unsettled();
+        self.slow = {
+            let flocks = self.handle.flocks.lock();
+            let unsettled = self.unsettled(&flocks);
+            unsettled.map(|(name, told)| (name.clone(), told)).collect()
+        };
         self.next_report = now + self.config.report_interval.mul_f64(0.9 + 0.2 * self.random.f64());
         let Some(session) = self.session.clone() else { return };
         let mut process = self.figures.take();

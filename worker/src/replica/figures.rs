@@ -175,19 +175,19 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn replicas_of_one_process_share_what_was_measured_a_moment_ago() {
-        let sample = |rss_bytes| Sample {
-            at: clock::now(),
+        let sample = Sample {
+            // However long this test stands still in between.
+            at: clock::now() + Duration::from_secs(3600),
             cpu_seconds: 1.0,
-            rss_bytes,
+            rss_bytes: 1,
             sockets: Some(7),
         };
         let mut process = Process {
-            sample: Some(sample(1)),
+            sample: Some(sample),
             sockets_due: Some(clock::now() + Duration::from_secs(3600)),
         };
         assert_eq!(process.sample().rss_bytes, 1, "that was a moment ago");
-        let old = process.sample.as_mut().unwrap();
-        old.at = old.at.checked_sub(LEAST).unwrap();
+        process.sample.as_mut().unwrap().at = clock::now().checked_sub(LEAST).unwrap();
         let measured = process.sample();
         assert!(measured.rss_bytes > 100_000, "{measured:?}");
         assert_eq!(measured.sockets, Some(7), "they are not due");
