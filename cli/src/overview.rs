@@ -29,12 +29,33 @@ pub(crate) struct Fleet {
     link: Option<Link>,
 }
 
+impl Fleet {
+    /// Whether any replica reports, so that sums over those that do say something.
+    fn hears_any(&self) -> bool {
+        let is_heard = |state: &&str| matches!(self.replicas.get(*state), Some(Some(1..)));
+        ["ready", "behind", "surplus"].iter().any(is_heard) || !["silent", "missing"].iter().any(is_heard)
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Coordinator {
     session: Option<String>,
     active: Option<bool>,
+    stage: Option<String>,
     version: Option<String>,
+}
+
+impl Coordinator {
+    /// What it is: one that does not lead may wait for that, or be on its way, or have no session with the broker.
+    fn role(&self) -> &str {
+        match (self.active, &self.stage) {
+            (Some(true), _) => "active",
+            (Some(false), Some(stage)) => stage,
+            (Some(false), None) => "standby",
+            (None, _) => UNKNOWN,
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -191,14 +212,10 @@ fn heading(fleet: &Fleet) -> String {
         revision = known(fleet.revision),
         epoch = known(fleet.epoch),
         flocks = known(fleet.flocks),
-        monkeys = known(fleet.monkeys),
+        monkeys = known(fleet.monkeys.filter(|_| fleet.hears_any())),
         session = known(coordinator.and_then(|process| process.session.as_ref())),
         version = known(coordinator.and_then(|process| process.version.as_ref())),
-        role = match coordinator.and_then(|process| process.active) {
-            Some(true) => "active",
-            Some(false) => "standby",
-            None => UNKNOWN,
-        },
+        role = coordinator.map_or(UNKNOWN, Coordinator::role),
     )
 }
 
@@ -487,6 +504,14 @@ mod tests {
         assert_snapshot!(heading(&serde_json::from_value(fleet).unwrap()), @r"
         Fleet mobu: not converged at revision 17 (epoch 3); 1 of 3 replicas ready, 1 silent, 1 missing, 1 overloaded; flocks 2, monkeys 8
         Coordinator 5f2c 0.1.0 (active); 1 standby; link connected
+        ");
+        let fleet = json!({"fleet": "mobu", "epoch": 3, "revision": 17, "converged": false,
+            "coordinator": {"session": "5f2c", "active": false, "stage": "offline", "version": "0.1.0"}, "standbys": [],
+            "replica_count": 2, "replicas": {"ready": 0, "behind": 0, "silent": 2, "missing": 0, "surplus": 0},
+            "flocks": 1, "monkeys": 0, "link": {"state": "closed", "detail": "it is gone"}});
+        assert_snapshot!(heading(&serde_json::from_value(fleet).unwrap()), @r"
+        Fleet mobu: not converged at revision 17 (epoch 3); 0 of 2 replicas ready, 2 silent; flocks 1, monkeys ?
+        Coordinator 5f2c 0.1.0 (offline); 0 standbys; link closed (it is gone)
         ");
         assert_snapshot!(heading(&Fleet::default()), @r"
         Fleet ?: convergence ? at revision ? (epoch ?); ? of ? replicas ready; flocks ?, monkeys ?
