@@ -43,7 +43,7 @@ pub(super) async fn play(broker: &str, scale: &Scale) -> Result<Account> {
         match log.bytes().await {
             Ok(log) => break log.len(),
             // A log that moves on faster than it is read ends in the middle, so that its reader knows.
-            Err(error) => ensure!(begun.elapsed() < PATIENCE, "no log was read to its end: {error}"),
+            Err(error) => ensure!(begun.elapsed() < took + PATIENCE, "no log was read to its end: {error}"),
         }
     };
     ensure!((1..1024 * 1024).contains(&kept), "{kept} bytes of a log are kept");
