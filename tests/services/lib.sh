@@ -87,11 +87,12 @@ launch() {
     disown
 }
 
-# Prints the processes that bear this run's mark.
+# Prints the processes that bear this run's mark, or are at home in its folder: PostgreSQL writes its titles over the mark.
 ours() {
     local entry
     for entry in /proc/[0-9]*; do
-        if tr '\0' '\n' <"$entry/environ" 2>/dev/null | grep -qxF "MOBU_TEST_FOLDER=$folder"; then
+        if [[ $(readlink "$entry/cwd" 2>/dev/null) == "$folder"/* ]] ||
+            tr '\0' '\n' <"$entry/environ" 2>/dev/null | grep -qxF "MOBU_TEST_FOLDER=$folder"; then
             echo "${entry#/proc/}"
         fi
     done 2>/dev/null
