@@ -329,7 +329,7 @@ fn operations() -> Value {
             "events",
             &["Event"],
             "A replica says what a monkey did, at most `eventRate` times a second; what goes beyond is dropped and counted. While nobody is bound to a key, \
-             one event of that key is sent in a second, to see whether that has changed.",
+             one event of those that go on is sent in a second, to see whether that has changed.",
             &json!({ "deliveryMode": 1, "mandatory": true }),
         ),
     })
