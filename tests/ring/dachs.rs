@@ -17,9 +17,6 @@ const ENDLESS: &str =
 /// How long it may take until monkeys succeed again.
 const AGAIN: Duration = Duration::from_secs(180);
 
-/// How long a job of a short query takes at most: `DaCHS` begins it within seconds.
-const JOB: Duration = Duration::from_secs(60);
-
 /// A fleet whose dataset `ring` is `DaCHS`, and `dp02`, too.
 async fn ring(facts: &Facts) -> Result<Ring> {
     ring_with(facts, "").await
@@ -223,20 +220,9 @@ async fn a_service_killed_in_the_middle_is_one_clear_failure_each_and_all_go_on_
     service.restart().await?;
     for flock in flocks {
         let now = ring.counts(flock).await?;
-        let patience = if flock == "async" { JOB } else { AGAIN };
-        let outcome = ring
-            .until_for(patience, flock, "new successes", |counts| counts.fewest > now.fewest)
-            .await;
+        ring.until_for(AGAIN, flock, "new successes", |counts| counts.fewest > now.fewest)
+            .await?;
         ring.stop(flock).await?;
-        if flock == "async" && outcome.is_err() {
-            // What runs a job is forked from a server that has threads, and now and then it hangs for ever. A job has no time limit, as in mobu, so
-            // somebody has to start the flock again.
-            ring.put(flock, 1, "TAPQueryRunner", &queries(false)).await?;
-            ring.succeed(flock, 1).await?;
-            ring.stop(flock).await?;
-        } else {
-            outcome?;
-        }
     }
     ring.finish().await.context("after the restart")?;
     service.finish().await

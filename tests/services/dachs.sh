@@ -98,8 +98,15 @@ prepare() {
     chmod 700 "$folder/pg"
 }
 
+# A query that a kill cut off stays `EXECUTING` for ever if the server itself ran it, and two of them are all that DaCHS runs at once: no job would
+# ever begin again. Its operators would say that these have failed, and so do we.
+fail_the_cut_off() {
+    unprivileged "$programs/psql" -q -h "$folder/run" -U postgres gavo -c "UPDATE tap_schema.tapjobs SET phase = 'ERROR' WHERE phase = 'EXECUTING'"
+}
+
 start() {
     start_postgres
+    fail_the_cut_off
     launch $(demoted) env GAVOSETTINGS="$folder/gavo.rc" dachs serve debug
     until_answers "http://127.0.0.1:$port/tap/availability" 200
 }
