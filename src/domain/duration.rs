@@ -15,7 +15,7 @@ use super::validation::{FromInput, Input, Parsed, float_text, mistyped, repr};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     /// The text is neither a number of seconds nor a human duration. It is said only if it looks like one that was mistyped.
-    #[error("Could not parse {} as a time duration", mistyped::duration(.0))]
+    #[error("{}", unparsable(&mistyped::duration(.0)))]
     Unparsable(String),
     /// It is not even a number or a text.
     #[error("Input should be a valid timedelta")]
@@ -221,6 +221,11 @@ impl JsonSchema for HumanDuration {
     }
 }
 
+/// mobu's words, with what was given as far as it is said.
+fn unparsable(given: &str) -> String {
+    format!("Could not parse {given} as a time duration")
+}
+
 impl FromInput for HumanDuration {
     fn from_input(input: &Input<'_>) -> Option<Parsed<Self>> {
         match Self::parse(input.value()) {
@@ -228,8 +233,7 @@ impl FromInput for HumanDuration {
             Err(error @ DurationError::Type) => input.fail("time_delta_type", error.to_string()),
             Err(ref error @ DurationError::Unparsable(ref text)) => {
                 // To clients, in mobu's words: the answer repeats the input anyway.
-                let loud = format!("Could not parse {} as a time duration", repr(text));
-                input.value_error_that_repeats(loud, error)
+                input.value_error_that_repeats(unparsable(&repr(text)), error)
             }
             Err(error) => input.fail_with(
                 "time_delta_parsing",
