@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use mobu_fleet::domain::desired::DesiredFlock;
 use mobu_fleet::domain::ids::{FlockName, Revision};
 use mobu_fleet::domain::messages::{FlockPhase, FlockReport};
+use mobu_fleet::domain::reconcile::ActualFlock;
 use mobu_fleet::domain::users::ReplicaIdentity;
 use mobu_fleet::runtime::clock::Instant;
 use mobu_fleet::runtime::tasks::{TaskKind, Tasks};
@@ -54,6 +55,12 @@ pub(crate) struct Herd {
 }
 
 impl Status {
+    /// Whether the flock has done what it was told.
+    pub(crate) fn has_done(&self, told: ActualFlock) -> bool {
+        !matches!(self.phase, FlockPhase::Starting | FlockPhase::Stopping)
+            && (self.generation, self.refresh_generation) >= (told.generation, told.refresh_generation)
+    }
+
     /// A flock that begins to do what it shall.
     pub(crate) fn starting(desired: &DesiredFlock) -> Self {
         Self {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use mobu_fleet::domain::ids::FlockName;
 use mobu_fleet::domain::messages::{
-    Announcement, AnswerBody, FlockPhase, FlockReport, LogEntry, ProcessFigures, Query, ReadEntry, Report, SCHEMA, Wire,
+    Announcement, AnswerBody, FlockReport, LogEntry, ProcessFigures, Query, ReadEntry, Report, SCHEMA, Wire,
 };
 use mobu_fleet::domain::reconcile::ActualFlock;
 use mobu_fleet::link::{Address, Inbox, Link, LinkError, LogRecord, Message, Session, SessionHealth};
@@ -443,8 +443,9 @@ impl Replica {
     /// How long a report waits for flocks that have not done what they were told.
     fn patience(&self) -> Duration {
         let flocks = self.handle.flocks.lock();
+        let has_done = |name: &FlockName, told| flocks.get(name).is_some_and(|flock| flock.status().has_done(told));
         let mut patience = Duration::ZERO;
-        for (name, told) in self.unsettled(&flocks) {
+        for (name, told) in self.unsettled(has_done) {
             if self.slow.get(name) != Some(&told) {
                 return SETTLING;
             }
@@ -454,27 +455,21 @@ impl Replica {
     }
 
     /// Flocks that have not done what they were told last, and what that is.
-    fn unsettled<'a>(
-        &'a self,
-        flocks: &'a BTreeMap<FlockName, FlockHandle>,
-    ) -> impl Iterator<Item = (&'a FlockName, Option<ActualFlock>)> {
-        self.state.told().filter(|(name, told)| {
-            let status = flocks.get(*name).map(FlockHandle::status);
-            !status.zip(*told).is_some_and(|(status, told)| {
-                !matches!(status.phase, FlockPhase::Starting | FlockPhase::Stopping)
-                    && (status.generation, status.refresh_generation) >= (told.generation, told.refresh_generation)
-            })
-        })
+    fn unsettled(
+        &self,
+        has_done: impl Fn(&FlockName, ActualFlock) -> bool,
+    ) -> impl Iterator<Item = (&FlockName, Option<ActualFlock>)> {
+        let told = self.state.told();
+        told.filter(move |(name, told)| !told.is_some_and(|told| has_done(name, told)))
     }
 
     fn report(&mut self) {
         let now = clock::now();
         self.untold = None;
-        self.slow = {
-            let flocks = self.handle.flocks.lock();
-            let unsettled = self.unsettled(&flocks);
-            unsettled.map(|(name, told)| (name.clone(), told)).collect()
-        };
+        let statuses = self.handle.flocks.statuses();
+        let has_done = |name: &FlockName, told| statuses.get(name).is_some_and(|status| status.has_done(told));
+        let unsettled = self.unsettled(has_done);
+        self.slow = unsettled.map(|(name, told)| (name.clone(), told)).collect();
         self.next_report = now + self.config.report_interval.mul_f64(0.9 + 0.2 * self.random.f64());
         let Some(session) = self.session.clone() else { return };
         let mut process = self.figures.take();
@@ -494,7 +489,7 @@ impl Replica {
             phase: self.state.phase(),
             replica_count: self.config.replica_count,
             standing: self.state.acted().map(|acted| acted.standing.clone()),
-            flocks: self.flocks(now),
+            flocks: self.flocks(statuses, now),
             process,
         };
         self.report_number += 1;
@@ -502,8 +497,7 @@ impl Replica {
         self.count_dropped(posted);
     }
 
-    fn flocks(&mut self, now: Instant) -> BTreeMap<FlockName, FlockReport> {
-        let statuses = self.handle.flocks.statuses();
+    fn flocks(&mut self, statuses: BTreeMap<FlockName, Status>, now: Instant) -> BTreeMap<FlockName, FlockReport> {
         self.telling.retain(|name| statuses.contains_key(name));
         let report = |(name, status): (FlockName, Status)| {
             let mut report = status.report();
