@@ -4,18 +4,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use fleet_tests::broker::{Broker, Settings, unique_fleet};
-use fleet_tests::fleet::ProcessFleet;
+use fleet_tests::fleet::{ProcessFleet, flock};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 /// A node that comes back copies what it missed, on a machine that may be busy.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-fn flock(name: &str) -> Value {
-    json!({
-        "name": name, "count": 2, "user_spec": {"username_prefix": format!("bot-mobu-{name}")}, "scopes": [],
-        "business": {"type": "EmptyLoop", "options": {"idle_time": 0.2}},
-    })
+fn lively(name: &str) -> Value {
+    flock(name, 2, &json!({"type": "EmptyLoop", "options": {"idle_time": 0.2}}))
 }
 
 /// Starts a flock as a script would: refused with 503 for the moment in which nobody leads, it asks again.
@@ -67,7 +64,7 @@ async fn a_fleet_goes_on_whichever_of_three_brokers_dies() -> Result<()> {
         fleet.start_worker(id)?;
     }
     fleet.wait_converged().await?;
-    fleet.put_flock(&flock("lambs")).await?;
+    fleet.put_flock(&lively("lambs")).await?;
     wait_complete(&nodes[0], fleet.name.as_str(), "members").await?;
     let lives = |replicas: &Value| {
         let replicas = replicas.as_array()?.iter();
@@ -81,7 +78,7 @@ async fn a_fleet_goes_on_whichever_of_three_brokers_dies() -> Result<()> {
 
     for (index, node) in nodes.iter().enumerate() {
         node.kill().await?;
-        put_until_accepted(&fleet, &flock(&format!("after{index}"))).await?;
+        put_until_accepted(&fleet, &lively(&format!("after{index}"))).await?;
         fleet.wait_converged().await?;
         node.restart().await?;
         wait_complete(node, fleet.name.as_str(), "online").await?;

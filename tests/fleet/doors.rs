@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use fleet_tests::broker::{Broker, role_users, unique_fleet};
-use fleet_tests::fleet::ProcessFleet;
+use fleet_tests::fleet::{ProcessFleet, flock};
 use fleet_tests::platform::{ADMIN_TOKEN, Platform};
 use fleet_tests::process::Process;
 use futures_lite::StreamExt as _;
@@ -22,7 +22,7 @@ use mobu_fleet::link::topology::{Role, Topology};
 use mobu_fleet::link::{Address, LogStart, Message};
 use mobu_fleet::runtime::tasks::{TaskKind, Tasks};
 use reqwest::{Client, Method};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::foreign;
@@ -139,12 +139,6 @@ githubCiApp:
   acceptedGithubOrgs: [rubin]
 "
     )
-}
-
-fn flock(name: &str, business: &Value) -> Value {
-    json!({
-        "name": name, "count": 1, "user_spec": {"username_prefix": format!("bot-mobu-{name}")}, "scopes": [], "business": business,
-    })
 }
 
 /// Serves what sends back all that it is sent, and says that this was wrong.
@@ -341,16 +335,18 @@ async fn no_secret_is_in_anything_that_a_fleet_says() -> Result<()> {
     let options = json!({"requests": requests, "error_idle_time": 1, "authenticate": "bearer"});
     let web = flock(
         "web",
+        1,
         &json!({"type": "HTTPRunner", "restart": true, "options": options}),
     );
     let repository = format!("http://somebody:{GIVEN}@{git}/r.git");
     let notebooks = flock(
         "git",
+        1,
         &json!({"type": "NotebookRunnerList", "options": {"repo_url": repository, "repo_ref": "main"}}),
     );
     let lfs =
         json!({"lfs_read_url": "http://127.0.0.1:1/r", "lfs_write_url": format!("http://u:{GIVEN}@127.0.0.1:1/w")});
-    let lfs = flock("lfs", &json!({"type": "GitLFS", "options": lfs}));
+    let lfs = flock("lfs", 1, &json!({"type": "GitLFS", "options": lfs}));
     for flock in [&web, &notebooks, &lfs] {
         let put = client
             .put(format!("{}/mobu/flocks", fleet.base()))

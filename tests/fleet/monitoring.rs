@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use fleet_tests::broker::{shared_broker, unique_fleet};
-use fleet_tests::fleet::ProcessFleet;
+use fleet_tests::fleet::{ProcessFleet, flock};
 use mobu_fleet::domain::events::{Act, Event};
 use mobu_fleet::domain::messages::Wire as _;
 use serde_json::json;
@@ -46,11 +46,9 @@ fn served(page: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn dashboard_and_alerts_ask_for_metrics_that_there_are() -> Result<()> {
     let mut fleet = ProcessFleet::start(shared_broker(), unique_fleet(), 1, "tokens: local\n").await?;
-    let flock = json!({
-        "name": "lambs", "count": 1, "user_spec": {"username_prefix": "bot-mobu-lambs"}, "scopes": [],
-        "business": {"type": "EmptyLoop"},
-    });
-    fleet.put_flock(&flock).await?;
+    fleet
+        .put_flock(&flock("lambs", 1, &json!({"type": "EmptyLoop"})))
+        .await?;
     let worker = fleet.workers.get_mut(&0).context("replica 0 runs")?.http().await?;
     let mut names = Vec::new();
     for base in [fleet.base().to_owned(), format!("http://{worker}")] {
@@ -102,14 +100,9 @@ async fn is_quiet(worker: SocketAddr) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_sent_while_somebody_subscribes_and_not_otherwise() -> Result<()> {
     let mut fleet = ProcessFleet::start(shared_broker(), unique_fleet(), 1, "tokens: local\n").await?;
-    let flock = |name: &str| {
-        json!({
-            "name": name, "count": 5, "user_spec": {"username_prefix": format!("bot-mobu-{name}")}, "scopes": [],
-            "business": {"type": "EmptyLoop", "options": {"idle_time": 0.05}},
-        })
-    };
+    let busy = |name: &str| flock(name, 5, &json!({"type": "EmptyLoop", "options": {"idle_time": 0.05}}));
     for name in ["lambs", "goats", "cows", "hens"] {
-        fleet.put_flock(&flock(name)).await?;
+        fleet.put_flock(&busy(name)).await?;
     }
     let worker = fleet.workers.get_mut(&0).context("replica 0 runs")?.http().await?;
     is_quiet(worker).await?;
@@ -139,7 +132,7 @@ async fn events_are_sent_while_somebody_subscribes_and_not_otherwise() -> Result
     // Those of a new flock come while the others are withheld.
     let listener = support::session(&fleet.name).await;
     let mut inbox = listener.events("sheep.#").await?;
-    fleet.put_flock(&flock("sheep")).await?;
+    fleet.put_flock(&busy("sheep")).await?;
     let first = support::next(&mut inbox).await;
     let first = Event::decode(&first.kind, &first.payload)?;
     let monkeys = fleet.get("/flocks/sheep/monkeys").await?;

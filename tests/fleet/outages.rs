@@ -1,11 +1,12 @@
 //! What callers and monkeys see while the broker is away.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use fleet_tests::broker::{Broker, unique_fleet};
-use fleet_tests::fleet::ProcessFleet;
-use fleet_tests::pressure::flock;
+use fleet_tests::fleet::{ProcessFleet, flock};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+
+use crate::support::counts;
 
 fn empty(name: &str) -> Value {
     flock(name, 2, &json!({"type": "EmptyLoop", "options": {"idle_time": 0.1}}))
@@ -47,27 +48,16 @@ async fn while_the_broker_is_away_changes_are_refused_with_the_reason_and_reads_
     ensure!(fleet.get("/flocks").await? == json!(["lambs"]));
 
     broker.restart().await?;
-    // Reports alone make a fleet converge; changes are accepted once somebody leads again.
-    let is_back = |fleet: &Value| fleet["coordinator"]["active"] == true && fleet["converged"] == true;
-    fleet
-        .wait_for("/fleet", "a leader of a converged fleet", is_back)
-        .await?;
+    fleet.wait_led().await?;
     let after = fleet.get("/flocks/lambs").await?;
     ensure!(
         after["start_time"] == before["start_time"],
         "the flock was started again: {before} {after}"
     );
     ensure!(fleet.monkeys("lambs").await? == names, "{after}");
-    let successes = |flock: &Value| -> Result<u64> {
-        let monkeys = flock["monkeys"].as_array().context("a flock has monkeys")?;
-        let counts = monkeys
-            .iter()
-            .map(|monkey| monkey["business"]["success_count"].as_u64());
-        Ok(counts.map(Option::unwrap_or_default).sum())
-    };
     // Four monkeys for three seconds at ten a second; far less is enough to tell.
     ensure!(
-        successes(&after)? > successes(&before)? + 20,
+        counts(&after).0 > counts(&before).0 + 20,
         "the monkeys stood still: {before} {after}"
     );
     fleet.put_flock(&empty("goats")).await?;

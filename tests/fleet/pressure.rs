@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use fleet_tests::broker::{shared_broker, unique_fleet};
-use fleet_tests::fleet::ProcessFleet;
+use fleet_tests::fleet::{ProcessFleet, flock};
 use fleet_tests::platform::Platform;
-use fleet_tests::pressure::{Part, Readers, Scale, flock, play, usage};
+use fleet_tests::pressure::{Part, Readers, Scale, play, usage};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::process::Command;
+
+use crate::support::counts;
 
 /// How long anything may take to show.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -45,18 +47,6 @@ async fn a_gafaelfawr_that_hangs_holds_up_new_flocks_alone() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_that_report_all_at_once_are_heard() -> Result<()> {
     stays_bounded(Part::Crowd).await
-}
-
-/// Sums of successes and failures over the monkeys of a flock.
-fn counts(flock: &Value) -> (u64, u64) {
-    let monkeys = flock["monkeys"].as_array().map_or(&[][..], Vec::as_slice);
-    let sum = |what: &str| {
-        monkeys
-            .iter()
-            .filter_map(|monkey| monkey["business"][what].as_u64())
-            .sum()
-    };
-    (sum("success_count"), sum("failure_count"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! What the tests of the link share.
+//! What the tests on a broker share.
 
 use std::future::Future;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use fleet_tests::broker::{link, shared_broker};
 use mobu_fleet::domain::ids::{FleetName, InstanceId};
 use mobu_fleet::link::{Inbox, Link, Message, Session, ended};
+use serde_json::Value;
 
 /// Longer than anything here takes on a busy machine, shorter than the runner's patience.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -41,4 +42,16 @@ pub(crate) fn id(text: &str) -> InstanceId {
 
 pub(crate) fn message(payload: &'static str) -> Message {
     Message::new("fleet.test.v1", payload)
+}
+
+/// Sums of successes and failures over the monkeys of a flock.
+pub(crate) fn counts(flock: &Value) -> (u64, u64) {
+    let monkeys = flock["monkeys"].as_array().map_or(&[][..], Vec::as_slice);
+    let sum = |what: &str| {
+        monkeys
+            .iter()
+            .filter_map(|monkey| monkey["business"][what].as_u64())
+            .sum()
+    };
+    (sum("success_count"), sum("failure_count"))
 }

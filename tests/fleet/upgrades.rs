@@ -10,7 +10,7 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::routing::get;
 use fleet_tests::broker::{shared_broker, unique_fleet};
-use fleet_tests::fleet::{ProcessFleet, answer};
+use fleet_tests::fleet::{ProcessFleet, answer, flock};
 use mobu_fleet::runtime::tasks::{TaskKind, Tasks};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -24,11 +24,8 @@ async fn fleet(replicas: u32) -> Result<ProcessFleet> {
 }
 
 /// Two monkeys on each replica that end an iteration five times a second.
-fn flock(name: &str) -> Value {
-    json!({
-        "name": name, "count": 2, "user_spec": {"username_prefix": format!("bot-mobu-{name}")},
-        "scopes": [], "business": {"type": "EmptyLoop", "options": {"idle_time": 0.2}},
-    })
+fn lively(name: &str) -> Value {
+    flock(name, 2, &json!({"type": "EmptyLoop", "options": {"idle_time": 0.2}}))
 }
 
 /// The names that the flock's monkeys must have, with the replica of each.
@@ -121,7 +118,7 @@ async fn wait_state(fleet: &ProcessFleet, what: &str, count: u64) -> Result<()> 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_are_added_and_taken_away_and_the_others_do_not_notice() -> Result<()> {
     let mut fleet = fleet(2).await?;
-    fleet.put_flock(&flock("lambs")).await?;
+    fleet.put_flock(&lively("lambs")).await?;
     let stay = Watched::begin(&fleet, 0..2).await?;
 
     fleet.replicas = 4;
@@ -252,7 +249,7 @@ async fn users_that_are_dealt_out_never_run_twice_while_a_fleet_is_scaled() -> R
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_replica_changes_the_names_of_the_first_once_that_was_restarted() -> Result<()> {
     let mut fleet = fleet(1).await?;
-    fleet.put_flock(&flock("lambs")).await?;
+    fleet.put_flock(&lively("lambs")).await?;
     let alone = [1, 2].map(|i| (format!("bot-mobu-lambs{i}"), "0".to_owned()));
     let shown = |monkeys: Vec<(String, String)>| monkeys.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     let alone = shown(alone.to_vec());
@@ -279,7 +276,7 @@ async fn a_second_replica_changes_the_names_of_the_first_once_that_was_restarted
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_are_restarted_one_by_one_and_the_others_go_on() -> Result<()> {
     let mut fleet = fleet(3).await?;
-    fleet.put_flock(&flock("lambs")).await?;
+    fleet.put_flock(&lively("lambs")).await?;
     for id in [2, 1, 0] {
         let others = Watched::begin(&fleet, (0..3).filter(|other| *other != id)).await?;
         end_worker(&mut fleet, id).await?;
@@ -298,7 +295,7 @@ async fn replicas_are_restarted_one_by_one_and_the_others_go_on() -> Result<()> 
 
 /// Uses the fleet as people do: one flock is started, looked at, refreshed and stopped again, on all replicas.
 async fn use_it(fleet: &ProcessFleet, name: &str) -> Result<()> {
-    let started = fleet.put_flock(&flock(name)).await.context(name.to_owned())?;
+    let started = fleet.put_flock(&lively(name)).await.context(name.to_owned())?;
     ensure!(started["monkeys"].as_array().map(Vec::len) == Some(6), "{started}");
     ensure!(fleet.monkeys(name).await? == names(name, 3));
     let monkey = format!("/flocks/{name}/monkeys/bot-mobu-{name}-instance-1-1");
@@ -343,8 +340,7 @@ async fn replace_all(fleet: &mut ProcessFleet, folder: Option<PathBuf>, step: &s
     let mut old = fleet.coordinators.remove(&0).context("a coordinator runs")?;
     let status = old.terminate().await?;
     ensure!(status.success(), "the coordinator ended with {status}:\n{}", old.log());
-    let leads = |status: &Value| status["coordinator"]["active"] == true && status["converged"] == true;
-    fleet.wait_for("/fleet", "the takeover", leads).await?;
+    fleet.wait_led().await?;
     let new = fleet.coordinators.remove(&1).context("the standby runs")?;
     fleet.coordinators.insert(0, new);
     let after = fleet.get("/fleet").await?;
@@ -369,11 +365,11 @@ async fn a_fleet_goes_to_this_version_and_back_while_it_works() -> Result<()> {
         fleet.start_worker(id)?;
     }
     fleet.wait_converged().await?;
-    fleet.put_flock(&flock("lambs")).await?;
+    fleet.put_flock(&lively("lambs")).await?;
     // New replicas under the old coordinator, then the new one; old replicas under the new coordinator, then the old one, which
     // goes on from a state that the new one has written.
     replace_all(&mut fleet, None, "up").await?;
-    fleet.put_flock(&flock("written-by-new")).await?;
+    fleet.put_flock(&lively("written-by-new")).await?;
     replace_all(&mut fleet, previous, "back").await?;
     assert_eq!(fleet.monkeys("written-by-new").await?, names("written-by-new", 3));
     fleet.finish().await

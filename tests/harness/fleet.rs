@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use mobu_fleet::domain::ids::FleetName;
 use reqwest::{Client, Method, RequestBuilder, Response};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::process::Process;
@@ -161,6 +161,12 @@ impl ProcessFleet {
             .await
     }
 
+    /// Waits until a coordinator leads as well. Reports alone make a fleet converge, and changes are accepted once somebody leads.
+    pub async fn wait_led(&self) -> Result<Value> {
+        let is_led = |fleet: &Value| fleet["coordinator"]["active"] == true && fleet["converged"] == true;
+        self.wait_for("/fleet", "a leader of a converged fleet", is_led).await
+    }
+
     /// Returns the names of a flock's monkeys with the replica that runs each, sorted.
     pub async fn monkeys(&self, flock: &str) -> Result<Vec<(String, String)>> {
         let flock = self.get(&format!("/flocks/{flock}")).await?;
@@ -191,6 +197,14 @@ impl ProcessFleet {
         }
         Ok(())
     }
+}
+
+/// The JSON of a flock that does a business, without scopes.
+pub fn flock(name: &str, count: u32, business: &Value) -> Value {
+    json!({
+        "name": name, "count": count, "user_spec": {"username_prefix": format!("bot-mobu-{name}")}, "scopes": [],
+        "business": business,
+    })
 }
 
 /// Returns the JSON of an answer.

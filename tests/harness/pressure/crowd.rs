@@ -13,10 +13,10 @@ use mobu_worker::{Worker, WorkerConfig};
 use serde_json::json;
 
 use super::account::Account;
-use super::stage::{Stage, flock};
+use super::stage::Stage;
 use super::{Part, Scale};
 use crate::broker::unique_fleet;
-use crate::fleet::ProcessFleet;
+use crate::fleet::{ProcessFleet, flock};
 
 pub(super) async fn play(broker: &str, scale: &Scale) -> Result<Account> {
     // With the heartbeat of production: so many connections of one process are late for that of tests.

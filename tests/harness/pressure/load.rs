@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 
 use super::account::Account;
 use super::log::Tail;
-use super::stage::{Stage, flock};
+use super::stage::Stage;
 use super::{Part, Scale};
 use crate::broker::link;
+use crate::fleet::flock;
 
 /// Flocks that all clients change.
 const FLOCKS: u32 = 8;

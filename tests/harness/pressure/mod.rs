@@ -20,7 +20,6 @@ use anyhow::Result;
 pub use account::{Account, Bounds};
 pub use readers::{Reader, Readers};
 pub use silence::BlackHole;
-pub use stage::flock;
 pub use watch::{Usage, usage};
 
 /// One kind of pressure.

@@ -8,8 +8,9 @@ use serde_json::json;
 use stand_ins::hub::{Hub, Knobs};
 
 use super::account::Account;
-use super::stage::{Stage, flock};
+use super::stage::Stage;
 use super::{Part, Scale};
+use crate::fleet::flock;
 
 /// How long they may take.
 const PATIENCE: Duration = Duration::from_secs(900);

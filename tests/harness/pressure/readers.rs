@@ -12,8 +12,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::account::Account;
-use super::stage::{Stage, flock};
+use super::stage::Stage;
 use super::{Part, Scale};
+use crate::fleet::flock;
 
 /// Largest piece that a reader's connection takes. On loopback the system would keep megabytes for each reader otherwise, and
 /// the coordinator would not notice that nobody reads.

@@ -14,8 +14,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::account::Account;
-use super::stage::{Stage, flock};
+use super::stage::Stage;
 use super::{Part, Scale};
+use crate::fleet::flock;
 use crate::platform::Platform;
 
 /// How long a flock may take to start once Gafaelfawr answers again: it tries at least once a minute.

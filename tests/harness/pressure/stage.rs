@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::account::Account;
 use super::watch::Watch;
@@ -104,12 +104,4 @@ impl Stage {
             tokio::time::sleep(LOOK).await;
         }
     }
-}
-
-/// The JSON of a flock that does a business, without scopes.
-pub fn flock(name: &str, count: u32, business: &Value) -> Value {
-    json!({
-        "name": name, "count": count, "user_spec": {"username_prefix": format!("bot-mobu-{name}")}, "scopes": [],
-        "business": business,
-    })
 }
