@@ -29,14 +29,6 @@ pub(crate) struct Fleet {
     link: Option<Link>,
 }
 
-impl Fleet {
-    /// Whether any replica reports, so that sums over those that do say something.
-    fn hears_any(&self) -> bool {
-        let is_heard = |state: &&str| matches!(self.replicas.get(*state), Some(Some(1..)));
-        ["ready", "behind", "surplus"].iter().any(is_heard) || !["silent", "missing"].iter().any(is_heard)
-    }
-}
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Coordinator {
@@ -212,7 +204,7 @@ fn heading(fleet: &Fleet) -> String {
         revision = known(fleet.revision),
         epoch = known(fleet.epoch),
         flocks = known(fleet.flocks),
-        monkeys = known(fleet.monkeys.filter(|_| fleet.hears_any())),
+        monkeys = known(fleet.monkeys),
         session = known(coordinator.and_then(|process| process.session.as_ref())),
         version = known(coordinator.and_then(|process| process.version.as_ref())),
         role = coordinator.map_or(UNKNOWN, Coordinator::role),
@@ -508,7 +500,7 @@ mod tests {
         let fleet = json!({"fleet": "mobu", "epoch": 3, "revision": 17, "converged": false,
             "coordinator": {"session": "5f2c", "active": false, "stage": "offline", "version": "0.1.0"}, "standbys": [],
             "replica_count": 2, "replicas": {"ready": 0, "behind": 0, "silent": 2, "missing": 0, "surplus": 0},
-            "flocks": 1, "monkeys": 0, "link": {"state": "closed", "detail": "it is gone"}});
+            "flocks": 1, "monkeys": null, "link": {"state": "closed", "detail": "it is gone"}});
         assert_snapshot!(heading(&serde_json::from_value(fleet).unwrap()), @r"
         Fleet mobu: not converged at revision 17 (epoch 3); 0 of 2 replicas ready, 2 silent; flocks 1, monkeys ?
         Coordinator 5f2c 0.1.0 (offline); 0 standbys; link closed (it is gone)

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use mobu_fleet::domain::ids::{Epoch, FleetName, InstanceId, Revision, SessionId};
+use mobu_fleet::domain::messages::FlockReport;
 use mobu_fleet::link::SessionHealth;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -36,8 +37,8 @@ pub(super) struct FleetOverview {
     overloaded: BTreeSet<InstanceId>,
     /// How many flocks shall run.
     flocks: Option<u64>,
-    /// How many monkeys there are, on the replicas that report now.
-    monkeys: u64,
+    /// How many monkeys there are, on the replicas that report now; null while there should be replicas and none reports.
+    monkeys: Option<u64>,
     link: LinkBrief,
 }
 
@@ -108,7 +109,6 @@ fn overview(status: &Status) -> FleetOverview {
             report_age: json::seconds(status.at.saturating_duration_since(peer.heard_at)),
             revision: peer.report.standing.as_ref().map(|standing| standing.revision),
         });
-    let monkeys = snapshot::heard(status).flat_map(|(_, replica)| replica.report.flocks.values());
     FleetOverview {
         fleet: status.fleet.clone(),
         epoch: status.epoch,
@@ -131,11 +131,16 @@ fn overview(status: &Status) -> FleetOverview {
         },
         overloaded: snapshot::overloaded(status),
         flocks: status.standing.as_ref().map(|_| status.desired.flocks.len() as u64),
-        monkeys: monkeys
-            .map(mobu_fleet::domain::messages::FlockReport::monkey_count)
-            .sum(),
+        monkeys: monkeys(status),
         link: link(status),
     }
+}
+
+fn monkeys(status: &Status) -> Option<u64> {
+    let mut heard = snapshot::heard(status).peekable();
+    let is_known = heard.peek().is_some() || status.replicas.expected() == 0;
+    let flocks = heard.flat_map(|(_, replica)| replica.report.flocks.values());
+    is_known.then(|| flocks.map(FlockReport::monkey_count).sum())
 }
 
 fn link(status: &Status) -> LinkBrief {

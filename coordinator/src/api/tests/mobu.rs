@@ -185,6 +185,7 @@ async fn a_replica_that_is_gone_is_unknown_and_not_empty() {
     stage.until("silence", |status| !status.converged).await;
     let flock = stage.get("/mobu/flocks/facts").await.json();
     assert_eq!((&flock["monkeys"], &flock["missing"]), (&json!([]), &json!(["0"])));
+    assert_eq!(stage.get("/mobu/fleet").await.json()["monkeys"], Value::Null);
     assert_eq!(
         stage.get("/mobu/flocks/facts/summary").await.json()["missing"],
         json!(["0"])
