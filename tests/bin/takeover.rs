@@ -12,12 +12,15 @@ struct Args {
     /// How often, for each way to go.
     #[arg(long, default_value_t = 10)]
     times: usize,
+    /// Heartbeat of the connections, in seconds: after up to three of them the broker takes a frozen process for dead.
+    #[arg(long, default_value_t = 5)]
+    heartbeat: u16,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
-    let mut theatre = Theatre::open().await?;
+    let mut theatre = Theatre::open(args.heartbeat).await?;
     for loss in [Loss::Kill, Loss::Terminate, Loss::Reset, Loss::Freeze] {
         let mut times = Vec::new();
         for _ in 0..args.times {

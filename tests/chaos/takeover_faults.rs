@@ -4,9 +4,12 @@ use anyhow::Result;
 use fleet_tests::chaos::takeover::{Loss, Theatre};
 use serde_json::json;
 
+/// In seconds; a frozen leader is noticed after up to three.
+const HEARTBEAT: u16 = 2;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_standby_accepts_changes_whatever_takes_the_leader_away() -> Result<()> {
-    let mut theatre = Theatre::open().await?;
+    let mut theatre = Theatre::open(HEARTBEAT).await?;
     for loss in [Loss::Kill, Loss::Terminate, Loss::Reset, Loss::Freeze] {
         let took = theatre.replace(loss).await?;
         println!("{loss:?}: {took:?}");
@@ -16,7 +19,7 @@ async fn the_standby_accepts_changes_whatever_takes_the_leader_away() -> Result<
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thawed_leader_accepts_nothing_and_a_standby_says_why() -> Result<()> {
-    let mut theatre = Theatre::open().await?;
+    let mut theatre = Theatre::open(HEARTBEAT).await?;
     theatre.wake().await?;
     let (status, has_retry_after, refused, read) = theatre.ask_standby().await?;
     assert_eq!(status, 503);

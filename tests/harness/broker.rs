@@ -111,6 +111,7 @@ struct Node {
     tls_port: Option<u16>,
     epmd_port: u16,
     password: String,
+    heartbeat: u16,
     watchdog: Child,
 }
 
@@ -123,6 +124,8 @@ pub struct Settings {
     pub nodes: usize,
     /// When a watchdog ends the nodes even if this process goes on.
     pub lifetime: Duration,
+    /// Heartbeat that its URLs ask for, in seconds: short in tests, 5 by default in production.
+    pub heartbeat: u16,
     /// A folder as `deploy/rabbitmq/make-certs` makes it: the nodes then speak TLS at one port more, to clients that show a
     /// certificate of the same authority.
     pub certificates: Option<PathBuf>,
@@ -134,6 +137,7 @@ impl Default for Settings {
             password: "guest".to_owned(),
             nodes: 1,
             lifetime: LIFETIME,
+            heartbeat: 2,
             certificates: None,
         }
     }
@@ -177,6 +181,7 @@ impl Broker {
                 tls_port: settings.certificates.is_some().then_some(ports[2]),
                 epmd_port,
                 password: settings.password.clone(),
+                heartbeat: settings.heartbeat,
                 watchdog: watch(folder.path(), settings.lifetime)?,
                 folder,
             };
@@ -193,14 +198,17 @@ impl Broker {
         Ok(nodes)
     }
 
-    /// Where it listens, with the credentials of its administrator and a short heartbeat.
+    /// Where it listens, with the credentials of its administrator and the heartbeat of its settings.
     pub fn url(&self) -> String {
         self.url_at(self.node.port)
     }
 
     /// The same through another port: a proxy's.
     pub fn url_at(&self, port: u16) -> String {
-        format!("amqp://guest:{}@127.0.0.1:{port}/?heartbeat=2", self.node.password)
+        let Node {
+            password, heartbeat, ..
+        } = &*self.node;
+        format!("amqp://guest:{password}@127.0.0.1:{port}/?heartbeat={heartbeat}")
     }
 
     /// The same through TLS, for a host name that the node's certificate may or may not have.
@@ -209,9 +217,14 @@ impl Broker {
     ///
     /// If the node was started without certificates.
     pub fn tls_url(&self, host: &str) -> String {
-        let Node { password, tls_port, .. } = &*self.node;
+        let Node {
+            password,
+            tls_port,
+            heartbeat,
+            ..
+        } = &*self.node;
         let tls_port = tls_port.expect("the node was given certificates");
-        format!("amqps://guest:{password}@{host}:{tls_port}/?heartbeat=2")
+        format!("amqps://guest:{password}@{host}:{tls_port}/?heartbeat={heartbeat}")
     }
 
     /// The same as another user.

@@ -12,12 +12,12 @@ use super::fault::{Fault, Planned, ProcessFault, Target};
 use super::stage::{PASSWORD, Stage};
 use crate::broker::{Broker, Settings};
 
-/// How long a standby may take. The broker drops a silent connection after up to three heartbeats of 2 s.
+/// How long a standby may take. The broker drops a silent connection after up to three heartbeats.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two tries to have a change accepted.
 const AGAIN: Duration = Duration::from_millis(10);
-/// How long whoever led stays away: long enough for the other to take over.
-const AWAY: Duration = Duration::from_secs(9);
+/// How much longer than three heartbeats whoever led stays away: long enough for the other to take over.
+const AWAY: Duration = Duration::from_secs(3);
 
 /// What takes the leader away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,14 +38,16 @@ pub struct Theatre {
     stage: Stage,
     checks: Checks,
     http: Client,
+    heartbeat: Duration,
     played: u64,
 }
 
 impl Theatre {
-    /// Starts a broker and a fleet, and waits until it has converged.
-    pub async fn open() -> Result<Self> {
+    /// Starts a broker and a fleet with a heartbeat in seconds, and waits until it has converged.
+    pub async fn open(heartbeat: u16) -> Result<Self> {
         let settings = Settings {
             password: PASSWORD.to_owned(),
+            heartbeat,
             ..Settings::default()
         };
         let nodes: Vec<Broker> = Broker::start_all(settings).await?;
@@ -57,6 +59,7 @@ impl Theatre {
             stage,
             checks,
             http: Client::builder().timeout(PATIENCE).build()?,
+            heartbeat: Duration::from_secs(heartbeat.into()),
             played: 0,
         })
     }
@@ -77,7 +80,7 @@ impl Theatre {
         let planned = Planned {
             fault: Fault::Process(Target::Leader, fault),
             after: Duration::ZERO,
-            lasts: AWAY,
+            lasts: self.heartbeat * 3 + AWAY,
             seed: 0,
         };
         let faults = [planned];
