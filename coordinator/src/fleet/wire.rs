@@ -57,7 +57,7 @@ impl Requests {
             biased;
             reason = &mut self.ended.0 => Arrival::RequestsEnded(reason),
             request = inbox.recv() => request.map_or_else(
-                || Arrival::RequestsEnded("the stream of requests ended".to_owned()),
+                || Arrival::RequestsEnded(why(&self.session.health(), "requests")),
                 Arrival::Request,
             ),
         }
@@ -157,14 +157,15 @@ impl Wire {
         };
         let of_log = |reason: String| Arrival::Ended(format!("the connection of the log: {reason}"));
         let of_side = |reason: String| Arrival::Ended(format!("the connection of the reports: {reason}"));
+        let no_side = |stream| of_side(why(&self.side_health, stream));
         tokio::select! {
             biased;
             reason = &mut self.log_ended.0 => of_log(reason),
             reason = &mut self.side_ended.0 => of_side(reason),
-            entry = self.entries.recv() => entry.map_or_else(|| stream_ended("the state log"), Arrival::Entry),
-            reply = self.replies.recv() => reply.map_or_else(|| stream_ended("answers"), Arrival::Reply),
-            message = self.broadcasts.recv() => message.map_or_else(|| stream_ended("broadcasts"), Arrival::Broadcast),
-            report = self.reports.recv() => report.map_or_else(|| stream_ended("reports"), Arrival::Report),
+            entry = self.entries.recv() => entry.map_or_else(|| of_log(why(&self.log_health, "the state log")), Arrival::Entry),
+            reply = self.replies.recv() => reply.map_or_else(|| no_side("answers"), Arrival::Reply),
+            message = self.broadcasts.recv() => message.map_or_else(|| no_side("broadcasts"), Arrival::Broadcast),
+            report = self.reports.recv() => report.map_or_else(|| no_side("reports"), Arrival::Report),
             arrival = requests => arrival,
         }
     }
@@ -194,7 +195,10 @@ impl Wire {
     }
 }
 
-/// A stream that ends is a fault: its queue was deleted, or the broker cancelled the consumer.
-fn stream_ended(of: &str) -> Arrival {
-    Arrival::Ended(format!("the stream of {of} ended"))
+/// Returns why a stream has ended: mostly its session has, and knows more. Otherwise its queue was deleted, or the broker cancelled the consumer.
+fn why(health: &watch::Receiver<SessionHealth>, stream: &str) -> String {
+    match &*health.borrow() {
+        SessionHealth::Closed { reason } => reason.clone(),
+        SessionHealth::Open | SessionHealth::Blocked { .. } => format!("the stream of {stream} ended"),
+    }
 }
