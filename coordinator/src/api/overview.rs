@@ -37,7 +37,7 @@ pub(super) struct FleetOverview {
     overloaded: BTreeSet<InstanceId>,
     /// How many flocks shall run.
     flocks: Option<u64>,
-    /// How many monkeys there are, on the replicas that report now; null while there should be replicas and none reports.
+    /// How many monkeys there are, on the replicas that report now; null while none does.
     monkeys: Option<u64>,
     link: LinkBrief,
 }
@@ -137,10 +137,10 @@ fn overview(status: &Status) -> FleetOverview {
 }
 
 fn monkeys(status: &Status) -> Option<u64> {
-    let mut heard = snapshot::heard(status).peekable();
-    let is_known = heard.peek().is_some() || status.replicas.expected() == 0;
-    let flocks = heard.flat_map(|(_, replica)| replica.report.flocks.values());
-    is_known.then(|| flocks.map(FlockReport::monkey_count).sum())
+    let reports = snapshot::heard(status).map(|(_, replica)| &replica.report);
+    reports
+        .map(|report| report.flocks.values().map(FlockReport::monkey_count).sum())
+        .reduce(|all: u64, more: u64| all + more)
 }
 
 fn link(status: &Status) -> LinkBrief {
