@@ -221,7 +221,7 @@ impl JsonSchema for HumanDuration {
     }
 }
 
-/// mobu's words, with what was given as far as it is said.
+/// Returns mobu's words, with what was given as far as it is said.
 fn unparsable(given: &str) -> String {
     format!("Could not parse {given} as a time duration")
 }

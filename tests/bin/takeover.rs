@@ -13,7 +13,7 @@ struct Args {
     #[arg(long, default_value_t = 10)]
     times: usize,
     /// Heartbeat of the connections, in seconds: after up to three of them the broker takes a frozen process for dead.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=15))]
     heartbeat: u16,
 }
 

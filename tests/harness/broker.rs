@@ -229,7 +229,8 @@ impl Broker {
 
     /// The same as another user.
     pub fn url_as(&self, user: &str, password: &str) -> String {
-        format!("amqp://{user}:{password}@127.0.0.1:{}/?heartbeat=2", self.node.port)
+        let Node { port, heartbeat, .. } = &*self.node;
+        format!("amqp://{user}:{password}@127.0.0.1:{port}/?heartbeat={heartbeat}")
     }
 
     /// The port that it listens at.

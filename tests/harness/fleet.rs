@@ -161,7 +161,7 @@ impl ProcessFleet {
             .await
     }
 
-    /// Waits until a coordinator leads as well. Reports alone make a fleet converge, and changes are accepted once somebody leads.
+    /// Waits until every replica runs what it should and a coordinator leads. Reports alone make a fleet converge, and changes are accepted once somebody leads.
     pub async fn wait_led(&self) -> Result<Value> {
         let is_led = |fleet: &Value| fleet["coordinator"]["active"] == true && fleet["converged"] == true;
         self.wait_for("/fleet", "a leader of a converged fleet", is_led).await

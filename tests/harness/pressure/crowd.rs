@@ -19,7 +19,7 @@ use crate::broker::unique_fleet;
 use crate::fleet::{ProcessFleet, flock};
 
 pub(super) async fn play(broker: &str, scale: &Scale) -> Result<Account> {
-    // With the heartbeat of production: so many connections of one process are late for that of tests.
+    // With a longer heartbeat: so many connections of one process are late for that of tests.
     let broker = broker.replace("heartbeat=2", "heartbeat=10");
     let mut fleet = ProcessFleet::prepare(&broker, unique_fleet(), scale.replicas, "tokens: local\n")?;
     fleet.start_coordinator(0).await?;
