@@ -102,35 +102,38 @@ impl Slot {
     /// Lets it suffer a fault, and returns when all is as before.
     pub(super) async fn suffer(&mut self, fault: ProcessFault, planned: &Planned) -> Result<()> {
         tokio::time::sleep(planned.after).await;
+        self.begin(fault).await?;
+        if fault == ProcessFault::FreezeTwin {
+            self.twin(planned.lasts).await?;
+        } else {
+            tokio::time::sleep(planned.lasts).await;
+        }
+        self.heal(fault).await
+    }
+
+    /// Begins a fault, which lasts until it is healed.
+    pub(super) async fn begin(&mut self, fault: ProcessFault) -> Result<()> {
         self.check_alive()?;
         match fault {
-            ProcessFault::Kill => {
-                self.process()?.kill().await?;
-                tokio::time::sleep(planned.lasts).await;
-                self.boot().await?;
-            }
-            ProcessFault::Terminate => {
-                self.end().await?;
-                tokio::time::sleep(planned.lasts).await;
-                self.boot().await?;
-            }
-            ProcessFault::FreezeShort | ProcessFault::FreezeLong => {
+            ProcessFault::Kill => self.process()?.kill().await?,
+            ProcessFault::Terminate => self.end().await?,
+            ProcessFault::FreezeShort | ProcessFault::FreezeLong | ProcessFault::FreezeTwin => {
                 self.process()?.signal("STOP").await?;
-                tokio::time::sleep(planned.lasts).await;
-                self.process()?.signal("CONT").await?;
             }
-            ProcessFault::FreezeTwin => self.twin(planned.lasts).await?,
             ProcessFault::Reset => self.proxies.iter().for_each(Proxy::reset),
-            ProcessFault::Refuse => {
-                self.proxies.iter().for_each(Proxy::refuse);
-                tokio::time::sleep(planned.lasts).await;
-                self.proxies.iter().for_each(Proxy::pass);
-            }
-            ProcessFault::Stall => {
-                self.proxies.iter().for_each(Proxy::black_hole);
-                tokio::time::sleep(planned.lasts).await;
-                self.proxies.iter().for_each(Proxy::pass);
-            }
+            ProcessFault::Refuse => self.proxies.iter().for_each(Proxy::refuse),
+            ProcessFault::Stall => self.proxies.iter().for_each(Proxy::black_hole),
+        }
+        Ok(())
+    }
+
+    /// Ends what [`Slot::begin`] began.
+    pub(super) async fn heal(&mut self, fault: ProcessFault) -> Result<()> {
+        match fault {
+            ProcessFault::Kill | ProcessFault::Terminate => self.boot().await?,
+            ProcessFault::FreezeShort | ProcessFault::FreezeLong => self.process()?.signal("CONT").await?,
+            ProcessFault::Refuse | ProcessFault::Stall => self.proxies.iter().for_each(Proxy::pass),
+            ProcessFault::FreezeTwin | ProcessFault::Reset => {}
         }
         Ok(())
     }
@@ -150,7 +153,6 @@ impl Slot {
     /// A second process of this instance ID: it runs nothing until the broker has dropped the frozen one, which then finds its name
     /// taken when it wakes.
     async fn twin(&mut self, lasts: Duration) -> Result<()> {
-        self.process()?.signal("STOP").await?;
         let twin = Process::start("mobu-worker", &[], &self.variables, &self.folder)?;
         tokio::time::sleep(lasts).await;
         self.process()?.signal("CONT").await?;

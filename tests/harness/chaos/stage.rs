@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::clients::{Bases, Clients, Shared};
-use super::fault::{BrokerFault, Fault, Planned, Target, WORKERS};
+use super::fault::{BrokerFault, Fault, Planned, ProcessFault, Target, WORKERS};
 use super::lossy;
 use super::slot::{Seat, Slot};
 use crate::broker::{Broker, config, unique_fleet};
@@ -90,6 +90,16 @@ impl Stage {
     /// Sends a signal to a coordinator.
     pub(super) async fn signal(&mut self, coordinator: usize, signal: &str) -> Result<()> {
         self.slots[coordinator].signal(signal).await
+    }
+
+    /// Begins a fault of a coordinator.
+    pub(super) async fn begin(&mut self, coordinator: usize, fault: ProcessFault) -> Result<()> {
+        self.slots[coordinator].begin(fault).await
+    }
+
+    /// Ends what [`Stage::begin`] began.
+    pub(super) async fn heal(&mut self, coordinator: usize, fault: ProcessFault) -> Result<()> {
+        self.slots[coordinator].heal(fault).await
     }
 
     /// Lets the round's faults happen; returns when each is healed. `leader` is the index of the coordinator that leads.

@@ -8,7 +8,7 @@ use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 
 use super::check::Checks;
-use super::fault::{Fault, Planned, ProcessFault, Target};
+use super::fault::ProcessFault;
 use super::stage::{PASSWORD, Stage};
 use crate::broker::{Broker, Settings};
 
@@ -16,8 +16,6 @@ use crate::broker::{Broker, Settings};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two tries to have a change accepted.
 const AGAIN: Duration = Duration::from_millis(10);
-/// How much longer than three heartbeats whoever led stays away: long enough for the other to take over.
-const AWAY: Duration = Duration::from_secs(3);
 
 /// What takes the leader away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +36,6 @@ pub struct Theatre {
     stage: Stage,
     checks: Checks,
     http: Client,
-    heartbeat: Duration,
     played: u64,
 }
 
@@ -59,7 +56,6 @@ impl Theatre {
             stage,
             checks,
             http: Client::builder().timeout(PATIENCE).build()?,
-            heartbeat: Duration::from_secs(heartbeat.into()),
             played: 0,
         })
     }
@@ -77,19 +73,13 @@ impl Theatre {
             Loss::Reset => ProcessFault::Refuse,
             Loss::Freeze => ProcessFault::FreezeLong,
         };
-        let planned = Planned {
-            fault: Fault::Process(Target::Leader, fault),
-            after: Duration::ZERO,
-            lasts: self.heartbeat * 3 + AWAY,
-            seed: 0,
-        };
-        let faults = [planned];
         let began = Instant::now();
         let timed = async {
             accepting.await?;
             anyhow::Ok(began.elapsed())
         };
-        let ((), took) = future::try_zip(self.stage.suffer(&faults, leader), timed).await?;
+        let ((), took) = future::try_zip(self.stage.begin(leader, fault), timed).await?;
+        self.stage.heal(leader, fault).await?;
         let leads = self.checks.converged(&self.stage).await?;
         ensure!(leads != leader, "whoever was away leads again");
         self.see(&flock, true).await?;
