@@ -87,8 +87,9 @@ async fn a_broker_that_falls_silent_is_noticed() {
     let fleet = unique_fleet();
     let (proxy, through) = proxied().await;
     let mut config = config(&through, &fleet);
-    config.operation_timeout = Duration::from_secs(1);
-    config.connect_timeout = Duration::from_secs(1);
+    // What must succeed has the same limits as what must not.
+    config.operation_timeout = Duration::from_secs(4);
+    config.connect_timeout = Duration::from_secs(4);
     let link = AmqpLink::new(config).unwrap();
     let session = link.open("test").await.unwrap();
     session.append(Bytes::from_static(b"1")).await.unwrap();
@@ -183,7 +184,7 @@ async fn while_the_broker_is_low_on_memory_publishing_times_out_and_posting_does
     let broker = Broker::start().await.unwrap();
     let fleet = unique_fleet();
     let mut config = config(&broker.url(), &fleet);
-    config.operation_timeout = Duration::from_secs(1);
+    config.operation_timeout = Duration::from_secs(4);
     let link = AmqpLink::new(config).unwrap();
     let session = link.open("test").await.unwrap();
     let mut log = session.read_log(LogStart::First).await.unwrap();

@@ -132,18 +132,11 @@ pub(super) async fn tokens(broker: &str, scale: &Scale) -> Result<Account> {
     variables.push(("MOBU_APPLY_TIMEOUT", "1".to_owned()));
     let config = json!({"tokens": "gafaelfawr"});
     let stage = Stage::open_with(Part::Tokens, broker, scale, &config, &variables).await?;
-    stage.fleet.put_flock(&lambs()).await?;
+    begin(&stage, &lambs()).await?;
+    stage.fleet.wait_converged().await?;
     platform.hang(true);
     let business = json!({"type": "EmptyLoop", "options": {"idle_time": 0.5}});
-    let started = stage
-        .fleet
-        .call(Method::PUT, "/flocks")
-        .json(&flock("waiting", scale.monkeys, &business));
-    let started = started.send().await?;
-    ensure!(
-        matches!(started.status(), StatusCode::ACCEPTED | StatusCode::CREATED),
-        "{started:?}"
-    );
+    begin(&stage, &flock("waiting", scale.monkeys, &business)).await?;
     let changes = work(&stage, scale.time).await?;
     for id in 0..2 {
         let says_it = |replica: &Value| {
@@ -182,4 +175,14 @@ pub(super) async fn tokens(broker: &str, scale: &Scale) -> Result<Account> {
         .answers
         .insert("HTTP change of another flock".to_owned(), changes);
     Ok(account)
+}
+
+/// Starts a flock, whether or not it runs within the short time that is waited for that here.
+async fn begin(stage: &Stage, flock: &Value) -> Result<()> {
+    let started = stage.fleet.call(Method::PUT, "/flocks").json(flock).send().await?;
+    ensure!(
+        matches!(started.status(), StatusCode::ACCEPTED | StatusCode::CREATED),
+        "{started:?}"
+    );
+    Ok(())
 }

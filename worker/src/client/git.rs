@@ -442,11 +442,11 @@ mod tests {
     async fn a_command_that_takes_too_long_is_killed_with_what_it_has_started() {
         let monkey = monkey(&run(true), "bot-mobu-a1");
         let begun = std::time::Instant::now();
-        let script = "echo so far; sleep 600 & sleep 600";
-        let error = run_shell(&monkey, script, Duration::from_millis(300)).await;
+        let (script, limit) = ("echo so far; sleep 600 & sleep 600", Duration::from_secs(5));
+        let error = run_shell(&monkey, script, limit).await;
         let text = error.unwrap_err().to_string();
-        assert!(text.ends_with("did not end within 300ms\nstdout: so far"), "{text}");
-        assert!(begun.elapsed() < GRACE, "nobody holds its output any more");
+        assert!(text.ends_with("did not end within 5s\nstdout: so far"), "{text}");
+        assert!(begun.elapsed() < limit + GRACE, "nobody holds its output any more");
     }
 
     #[tokio::test]

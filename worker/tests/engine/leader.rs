@@ -22,7 +22,7 @@ use mobu_worker::{Worker, WorkerConfig, WorkerHandle};
 use serde_json::{Value, json};
 
 /// How long a test waits for anything before it says what it saw last.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A coordinator without a mind of its own.
 pub(crate) struct Leader {

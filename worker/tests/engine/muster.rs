@@ -17,7 +17,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::faults::Stranger;
-use crate::leader::{Leader, Process, flock, name};
+use crate::leader::{Leader, PATIENCE, Process, flock, name};
 use crate::service::serve;
 
 const TOKEN: &str = "gt-monkey.secret";
@@ -280,15 +280,16 @@ async fn a_stop_does_not_wait_for_an_answer() {
     });
     let (base, _tasks) = serve(router(stand_in.clone())).await;
     let mut leader = Leader::new().await;
-    let process = Process::start(&leader.hub, config(&base, true));
+    let mut config = config(&base, true);
+    config.stop_timeout = 2 * PATIENCE;
+    let process = Process::start(&leader.hub, config);
     leader.start(&flock("m", 1, "Muster", &json!({}))).await;
     process
         .until(|_| (!stand_in.requests.lock().unwrap().is_empty()).then_some(()))
         .await;
-    let begun = std::time::Instant::now();
     leader.stop("m").await;
+    // Nobody waits as long as a stop that has to be forced takes.
     leader.until_gone("m").await;
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     process.drain().await;
 }
 

@@ -268,7 +268,10 @@ async fn code_that_fails_says_how_and_its_lab_goes() {
         ),
         ("sleep", "timeout: running code timed out after 200ms"),
     ] {
-        let options = json!({"code": code, "max_websocket_message_size": 500_000, "cell_execution_timeout": 0.2});
+        let mut options = json!({"code": code, "max_websocket_message_size": 500_000});
+        if code == "sleep" {
+            options["cell_execution_timeout"] = json!(0.2);
+        }
         let mut bench = Bench::start(Knobs::default(), options).await;
         let log = bench.failure().await;
         assert!(log.contains(text), "{code}: {log}");
@@ -336,7 +339,10 @@ async fn code_that_fails_is_logged_with_what_it_printed_and_then_with_the_error(
         ("print(a)\nerr(b)\nclose", "websocket: "),
         ("print(a)\nerr(b)\ndie", "kernel: "),
     ] {
-        let options = json!({"code": code, "cell_execution_timeout": 1.0});
+        let mut options = json!({"code": code});
+        if code.ends_with("sleep") {
+            options["cell_execution_timeout"] = json!(3.0);
+        }
         let mut bench = Bench::start(Knobs::default(), options).await;
         let log = bench.failure().await;
         let printed = log.find("did not end well, after it had printed: ab\"");
@@ -393,7 +399,7 @@ async fn what_comes_byte_by_byte_is_not_waited_for_without_end() {
         (
             "GET /nb/hub/spawn",
             json!({"spawn_timeout": 0.5}),
-            "timeout: Lab did not spawn after 0s",
+            "timeout: Lab did not spawn after ",
         ),
     ] {
         let knobs = Knobs {
@@ -414,9 +420,9 @@ async fn silence_between_two_events_is_limited() {
         spawn: Spawn::Silent,
         ..Knobs::default()
     };
-    let mut bench = Bench::start(knobs, json!({"jupyter_timeout": 0.3})).await;
+    let mut bench = Bench::start(knobs, json!({"jupyter_timeout": 3.0})).await;
     let log = bench.failure().await;
-    assert!(log.contains("with nothing heard for 300ms"), "{log}");
+    assert!(log.contains("with nothing heard for 3s"), "{log}");
     bench.end().await;
 }
 
@@ -580,7 +586,7 @@ async fn a_hub_that_is_out_of_order_is_a_failure_at_each_step() {
 #[tokio::test]
 async fn a_lab_that_was_left_behind_is_deleted_first() {
     let hub = Hub::start(Knobs {
-        delete_time: Duration::from_millis(300),
+        delete_time: Duration::from_secs(3),
         ..Knobs::default()
     })
     .await;
