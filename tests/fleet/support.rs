@@ -9,7 +9,7 @@ use mobu_fleet::link::{Inbox, Link, Message, Session, ended};
 use serde_json::Value;
 
 /// Longer than anything here takes on a busy machine, shorter than the runner's patience.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 
 pub(crate) type Opened = Box<dyn Session>;
 

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::process::Process;
 
 /// How long a fleet may take to get where it should be.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How often a fleet is looked at while something is awaited.
 const LOOK: Duration = Duration::from_millis(100);

@@ -15,7 +15,7 @@ const ENDLESS: &str =
     "SELECT COUNT(*) AS n FROM ring.stars AS a, ring.stars AS b, ring.stars AS c WHERE a.mag * b.mag > c.mag * 1000";
 
 /// How long it may take until monkeys succeed again.
-const AGAIN: Duration = Duration::from_secs(180);
+const AGAIN: Duration = Duration::from_secs(400);
 
 /// A fleet whose dataset `ring` is `DaCHS`, and `dp02`, too.
 async fn ring(facts: &Facts) -> Result<Ring> {
@@ -81,7 +81,7 @@ async fn until_no_jobs(facts: &Facts) -> Result<()> {
             return Ok(());
         }
         ensure!(
-            begun.elapsed() < Duration::from_secs(30),
+            begun.elapsed() < AGAIN,
             "DaCHS does not say that no job is left, but {left:?}"
         );
         tokio::time::sleep(Duration::from_millis(200)).await;

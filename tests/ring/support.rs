@@ -11,7 +11,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 /// How long a flock may take to do what it is watched for.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(400);
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -157,7 +157,8 @@ impl Ring {
             .call(Method::DELETE, &format!("/flocks/{flock}"))
             .send()
             .await?;
-        if stopped.status() != StatusCode::NO_CONTENT {
+        // Whether its last lab has gone by then or not.
+        if !matches!(stopped.status(), StatusCode::NO_CONTENT | StatusCode::ACCEPTED) {
             bail!("the stop of {flock} was answered with {stopped:?}");
         }
         self.fleet.wait_converged().await?;

@@ -80,7 +80,7 @@ start_postgres() {
     # Left behind by a kill; the number in them may be another process by now.
     rm -f "$folder/pg/postmaster.pid" "$folder/run/".s.PGSQL.*
     launch $(demoted) "$programs/postgres" -D "$folder/pg" -c listen_addresses= -c unix_socket_directories="$folder/run" -c fsync=off
-    local end=$((SECONDS + 30))
+    local end=$((SECONDS + 180))
     until unprivileged "$programs/pg_isready" -q -h "$folder/run"; do
         [ "$SECONDS" -lt "$end" ] || return 1
         sleep 0.1
