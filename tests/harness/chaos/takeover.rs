@@ -55,7 +55,8 @@ impl Theatre {
         Ok(Self {
             stage,
             checks,
-            http: Client::builder().timeout(PATIENCE).build()?,
+            // The time of an idle connection may be over when its server wakes, and what was sent over it is reset.
+            http: Client::builder().timeout(PATIENCE).pool_max_idle_per_host(0).build()?,
             played: 0,
         })
     }
