@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 use mobu_worker::WorkerConfig;
 use serde_json::{Value, json};
 
-use crate::leader::{Leader, PATIENCE, Process, flock, name};
+use crate::leader::{Leader, Process, flock, name, unhurried};
 use crate::service::serve;
 
 /// How Basic authentication as `gituser` begins; what follows is the token.
@@ -146,8 +146,7 @@ impl Bench {
         let (base, tasks) = serve(router).await;
         server.base.lock().unwrap().clone_from(&base);
         let mut leader = Leader::new().await;
-        let mut config = WorkerConfig::for_tests("0", 1);
-        config.stop_timeout = 2 * PATIENCE;
+        let mut config = unhurried();
         // By itself, git-lfs tries eight times, longer and longer apart.
         let once = [
             ("GIT_CONFIG_COUNT", "1"),
@@ -246,7 +245,6 @@ async fn a_stop_ends_git_and_all_that_it_has_started() {
     };
     bench.process.until(waiting(1)).await;
     bench.leader.stop("g").await;
-    // Nobody waits as long as a stop that has to be forced takes.
     bench.leader.until_gone("g").await;
     // It is git-lfs that has the connection, a grandchild of ours.
     bench.process.until(waiting(0)).await;

@@ -13,7 +13,7 @@ use axum::routing::{any, get, post};
 use mobu_worker::WorkerConfig;
 use serde_json::{Value, json};
 
-use crate::leader::{Leader, PATIENCE, Process, flock, name};
+use crate::leader::{Leader, Process, flock, name, unhurried};
 use crate::service::serve;
 
 #[derive(Default)]
@@ -264,9 +264,7 @@ async fn a_stop_drops_a_request_that_is_under_way() {
     let (_, router) = target();
     let (base, _tasks) = serve(router).await;
     let mut leader = Leader::new().await;
-    let mut config = WorkerConfig::for_tests("0", 1);
-    config.stop_timeout = 2 * PATIENCE;
-    let process = Process::start(&leader.hub, config);
+    let process = Process::start(&leader.hub, unhurried());
     let options = json!({"requests": [{"url": format!("{base}/slow"), "timeout": 3600}]});
     leader.start(&flock("h", 1, "HTTPRunner", &options)).await;
     process
@@ -275,7 +273,6 @@ async fn a_stop_drops_a_request_that_is_under_way() {
         })
         .await;
     leader.stop("h").await;
-    // Nobody waits as long as a stop that has to be forced takes.
     leader.until_gone("h").await;
     process.drain().await;
 }

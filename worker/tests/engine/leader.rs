@@ -24,6 +24,15 @@ use serde_json::{Value, json};
 /// How long a test waits for anything before it says what it saw last.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The configuration of replica 0, alone in its fleet, for a test of stops: to force one takes longer than any test waits, so that whoever
+/// is gone by then was not forced.
+pub(crate) fn unhurried() -> WorkerConfig {
+    WorkerConfig {
+        stop_timeout: 2 * PATIENCE,
+        ..WorkerConfig::for_tests("0", 1)
+    }
+}
+
 /// A coordinator without a mind of its own.
 pub(crate) struct Leader {
     pub(crate) hub: Hub,

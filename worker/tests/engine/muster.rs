@@ -17,7 +17,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::faults::Stranger;
-use crate::leader::{Leader, PATIENCE, Process, flock, name};
+use crate::leader::{Leader, Process, flock, name, unhurried};
 use crate::service::serve;
 
 const TOKEN: &str = "gt-monkey.secret";
@@ -104,7 +104,7 @@ fn config(base: &str, has_muster: bool) -> WorkerConfig {
     if has_muster {
         services["services"]["internal"]["muster"] = json!({"url": format!("{base}/muster")});
     }
-    let mut config = WorkerConfig::for_tests("0", 1);
+    let mut config = unhurried();
     let discovery = Discovery::parse_at(&services, &[]).unwrap();
     config.discovery = Some(ServiceDiscovery::Static(Arc::new(discovery)));
     config.tokens = TokenSource::Gafaelfawr {
@@ -280,15 +280,12 @@ async fn a_stop_does_not_wait_for_an_answer() {
     });
     let (base, _tasks) = serve(router(stand_in.clone())).await;
     let mut leader = Leader::new().await;
-    let mut config = config(&base, true);
-    config.stop_timeout = 2 * PATIENCE;
-    let process = Process::start(&leader.hub, config);
+    let process = Process::start(&leader.hub, config(&base, true));
     leader.start(&flock("m", 1, "Muster", &json!({}))).await;
     process
         .until(|_| (!stand_in.requests.lock().unwrap().is_empty()).then_some(()))
         .await;
     leader.stop("m").await;
-    // Nobody waits as long as a stop that has to be forced takes.
     leader.until_gone("m").await;
     process.drain().await;
 }

@@ -8,11 +8,10 @@ use mobu_fleet::domain::messages::FlockPhase;
 use mobu_fleet::domain::monkey::MonkeyData;
 use mobu_fleet::runtime::clock;
 use mobu_fleet::runtime::config::ServiceDiscovery;
-use mobu_worker::WorkerConfig;
 use serde_json::{Value, json};
 use stand_ins::hub::{Hub, Knobs, Login, Spawn};
 
-use crate::leader::{Leader, Listener, PATIENCE, Process, flock, name};
+use crate::leader::{Leader, Listener, PATIENCE, Process, flock, name, unhurried};
 
 const USER: &str = "bot-mobu-n1";
 
@@ -36,9 +35,8 @@ impl Bench {
         let discovery = Discovery::parse_at(&hub.discovery(), &[]).unwrap();
         let mut leader = Leader::new().await;
         let listener = Listener::on(&leader.hub, "n.NubladoPythonLoop.#").await;
-        let mut config = WorkerConfig::for_tests("0", 1);
+        let mut config = unhurried();
         config.event_rate = 1000;
-        config.stop_timeout = 2 * PATIENCE;
         config.discovery = Some(ServiceDiscovery::Static(discovery.into()));
         let process = Process::start(&leader.hub, config);
         let mut all = json!({

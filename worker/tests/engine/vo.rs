@@ -15,7 +15,7 @@ use mobu_fleet::runtime::tasks::Tasks;
 use mobu_worker::WorkerConfig;
 use serde_json::{Value, json};
 
-use crate::leader::{Leader, PATIENCE, Process, flock, name};
+use crate::leader::{Leader, Process, flock, name, unhurried};
 use crate::service::serve;
 
 /// What a test tells the service, and what it has been asked.
@@ -98,7 +98,7 @@ impl Service {
         let services =
             json!({"tap": {"url": format!("{base}/api/tap")}, "sia": {"url": format!("{base}/api/sia/dp02")}});
         let discovery = json!({"datasets": {"dp02": {"services": services}}});
-        let mut config = WorkerConfig::for_tests("0", 1);
+        let mut config = unhurried();
         config.discovery = Some(ServiceDiscovery::Static(Arc::new(
             Discovery::parse_at(&discovery, &[]).unwrap(),
         )));
@@ -220,16 +220,14 @@ pub(crate) async fn outcome(config: WorkerConfig, business: &str, options: &Valu
 }
 
 /// Starts a monkey, waits until the service was asked something, and stops the flock.
-pub(crate) async fn stopped(service: &Service, mut config: WorkerConfig, business: &str, options: &Value, asked: &str) {
+pub(crate) async fn stopped(service: &Service, config: WorkerConfig, business: &str, options: &Value, asked: &str) {
     let mut leader = Leader::new().await;
-    config.stop_timeout = 2 * PATIENCE;
     let process = Process::start(&leader.hub, config);
     leader.start(&flock("v", 1, business, options)).await;
     process
         .until(|_| service.requests().iter().any(|what| what.contains(asked)).then_some(()))
         .await;
     leader.stop("v").await;
-    // Nobody waits as long as a stop that has to be forced takes.
     leader.until_gone("v").await;
     process.drain().await;
 }
