@@ -94,11 +94,6 @@ impl Slot {
         Ok(())
     }
 
-    /// Sends it a signal by name.
-    pub(super) async fn signal(&mut self, signal: &str) -> Result<()> {
-        self.process()?.signal(signal).await
-    }
-
     /// Lets it suffer a fault, and returns when all is as before.
     pub(super) async fn suffer(&mut self, fault: ProcessFault, planned: &Planned) -> Result<()> {
         tokio::time::sleep(planned.after).await;

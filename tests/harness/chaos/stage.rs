@@ -87,11 +87,6 @@ impl Stage {
         self.slots.iter_mut().try_for_each(Slot::check_alive)
     }
 
-    /// Sends a signal to a coordinator.
-    pub(super) async fn signal(&mut self, coordinator: usize, signal: &str) -> Result<()> {
-        self.slots[coordinator].signal(signal).await
-    }
-
     /// Begins a fault of a coordinator.
     pub(super) async fn begin(&mut self, coordinator: usize, fault: ProcessFault) -> Result<()> {
         self.slots[coordinator].begin(fault).await

@@ -94,7 +94,7 @@ impl Theatre {
         self.played += 1;
         let (frozen, other) = (self.base(leader)?, self.base(1 - leader)?);
         let flock = format!("meanwhile-{}", self.played);
-        self.stage.signal(leader, "STOP").await?;
+        self.stage.begin(leader, ProcessFault::FreezeLong).await?;
         accept(self.http.clone(), other, flock.clone()).await?;
         let late: Vec<String> = (0..8).map(|n| format!("late-{}-{n}", self.played)).collect();
         let asking = late.iter().map(|name| {
@@ -112,7 +112,7 @@ impl Theatre {
             let early = future::poll_once(request).await;
             ensure!(early.is_none(), "a frozen process has answered: {early:?}");
         }
-        self.stage.signal(leader, "CONT").await?;
+        self.stage.heal(leader, ProcessFault::FreezeLong).await?;
         for request in asking {
             let answer = request.await.context("the process that woke answers")?;
             let retry = answer.headers().contains_key("retry-after");
