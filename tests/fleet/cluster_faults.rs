@@ -4,16 +4,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use fleet_tests::broker::{Broker, Settings, unique_fleet};
-use fleet_tests::fleet::{ProcessFleet, flock};
+use fleet_tests::fleet::ProcessFleet;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::support::lively;
+
 /// A node that comes back copies what it missed, on a machine that may be busy.
 const PATIENCE: Duration = Duration::from_secs(90);
-
-fn lively(name: &str) -> Value {
-    flock(name, 2, &json!({"type": "EmptyLoop", "options": {"idle_time": 0.2}}))
-}
 
 /// Starts a flock as a script would: refused with 503 for the moment in which nobody leads, it asks again.
 async fn put_until_accepted(fleet: &ProcessFleet, flock: &Value) -> Result<()> {

@@ -4,9 +4,10 @@ use std::future::Future;
 use std::time::Duration;
 
 use fleet_tests::broker::{link, shared_broker};
+use fleet_tests::fleet::flock;
 use mobu_fleet::domain::ids::{FleetName, InstanceId};
 use mobu_fleet::link::{Inbox, Link, Message, Session, ended};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Longer than anything here takes on a busy machine, shorter than the runner's patience.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
@@ -42,6 +43,11 @@ pub(crate) fn id(text: &str) -> InstanceId {
 
 pub(crate) fn message(payload: &'static str) -> Message {
     Message::new("fleet.test.v1", payload)
+}
+
+/// The JSON of a flock of two monkeys on each replica that end an iteration five times a second.
+pub(crate) fn lively(name: &str) -> Value {
+    flock(name, 2, &json!({"type": "EmptyLoop", "options": {"idle_time": 0.2}}))
 }
 
 /// Sums of successes and failures over the monkeys of a flock.

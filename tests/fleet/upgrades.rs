@@ -10,22 +10,19 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::routing::get;
 use fleet_tests::broker::{shared_broker, unique_fleet};
-use fleet_tests::fleet::{ProcessFleet, answer, flock};
+use fleet_tests::fleet::{ProcessFleet, answer};
 use mobu_fleet::runtime::tasks::{TaskKind, Tasks};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+
+use crate::support::lively;
 
 /// Names a folder with `mobu-coordinator` and `mobu-worker` of the release before; `tests/previous` makes one.
 const PREVIOUS_VARIABLE: &str = "MOBU_PREVIOUS_BIN";
 
 async fn fleet(replicas: u32) -> Result<ProcessFleet> {
     ProcessFleet::start(shared_broker(), unique_fleet(), replicas, "tokens: local\n").await
-}
-
-/// Two monkeys on each replica that end an iteration five times a second.
-fn lively(name: &str) -> Value {
-    flock(name, 2, &json!({"type": "EmptyLoop", "options": {"idle_time": 0.2}}))
 }
 
 /// The names that the flock's monkeys must have, with the replica of each.
