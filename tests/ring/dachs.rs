@@ -8,7 +8,7 @@ use fleet_tests::platform::Platform;
 use fleet_tests::service::{Facts, Kind, Service, shared};
 use serde_json::{Value, json};
 
-use crate::support::Ring;
+use crate::support::{Ring, until_none};
 
 /// Runs for minutes, if nobody ends it: every triple of stars.
 const ENDLESS: &str =
@@ -74,18 +74,7 @@ fn write_query_set(folder: &Path) -> Result<()> {
 /// Waits until the service has no job left. It finishes a deletion when it can, also after nobody waits for that any more, and
 /// answers with an error if a job goes while it lists them.
 async fn until_no_jobs(facts: &Facts) -> Result<()> {
-    let begun = Instant::now();
-    loop {
-        let left = jobs(facts).await;
-        if matches!(left, Ok(0)) {
-            return Ok(());
-        }
-        ensure!(
-            begun.elapsed() < AGAIN,
-            "DaCHS does not say that no job is left, but {left:?}"
-        );
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    until_none("job", "DaCHS", AGAIN, || jobs(facts)).await
 }
 
 /// How many jobs the service has.

@@ -1,6 +1,6 @@
 //! The businesses in labs against a real `JupyterHub` with `JupyterLab`, behind a stand-in for the platform's ingress.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use fleet_tests::ingress::Ingress;
@@ -8,7 +8,7 @@ use fleet_tests::platform::Platform;
 use fleet_tests::service::{Facts, Kind, Service, shared};
 use serde_json::{Value, json};
 
-use crate::support::Ring;
+use crate::support::{Ring, until_none};
 
 /// How long the hub may take to end what nobody waits for.
 const END_OF_LABS: Duration = Duration::from_secs(180);
@@ -49,18 +49,10 @@ async fn labs(facts: &Facts, flock: &str) -> Result<usize> {
 }
 
 async fn until_no_labs(facts: &Facts, flock: &str) -> Result<()> {
-    let begun = Instant::now();
-    loop {
-        let left = labs(facts, flock).await;
-        if matches!(left, Ok(0)) {
-            return Ok(());
-        }
-        ensure!(
-            begun.elapsed() < END_OF_LABS,
-            "the hub does not say that no lab of {flock} is left, but {left:?}"
-        );
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    until_none(&format!("lab of {flock}"), "the hub", END_OF_LABS, || {
+        labs(facts, flock)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -191,3 +191,21 @@ impl Ring {
         self.fleet.finish().await
     }
 }
+
+/// Waits until a service says that none of something is left. Meanwhile it may also answer with errors.
+pub(crate) async fn until_none<F>(what: &str, service: &str, patience: Duration, count: impl Fn() -> F) -> Result<()>
+where
+    F: Future<Output = Result<usize>>,
+{
+    let deadline = tokio::time::Instant::now() + patience;
+    loop {
+        let left = count().await;
+        if matches!(left, Ok(0)) {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() > deadline {
+            bail!("{service} does not say that no {what} is left, but {left:?}");
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
